@@ -1,0 +1,1 @@
+"""Target description, numbers, instructions, text form and diagnostics of the pimc ISA."""

@@ -1,0 +1,157 @@
+"""The registry of diagnostic codes: what each one means and with which exit code it ends a command.
+
+One dict per family; append an entry to the family's dict and `pimc explain CODE` prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+EXIT_OK: Final = 0
+EXIT_VERIFICATION_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_REJECTED: Final = 3
+EXIT_DOES_NOT_FIT: Final = 4
+EXIT_INTERNAL: Final = 70
+
+# When one error carries findings of several families, the first of these decides: a bug in pimc
+# hides everything else, wrong input makes "does not fit" meaningless, and so on down.
+EXIT_PRIORITY: Final = (
+    EXIT_INTERNAL,
+    EXIT_USAGE,
+    EXIT_REJECTED,
+    EXIT_DOES_NOT_FIT,
+    EXIT_VERIFICATION_FAILED,
+)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a diagnostic code means: `title` in a few words, `explanation` for `pimc explain`.
+
+    `exit_code` is set by the family (see `FAMILIES`), unless an entry gives its own.
+    """
+
+    title: str
+    explanation: str
+    exit_code: int | None = None
+
+
+# ------------------------------------------------------------------ T1xx: target description
+TARGET: Final[dict[str, Code]] = {
+    "T101": Code(
+        "target not found",
+        "The name is none of the shipped targets and no file of that name exists. `pimc targets "
+        "list` prints the shipped ones; a path to a TOML file works wherever a name does.",
+    ),
+    "T102": Code(
+        "target file is not readable",
+        "The file is larger than 1 MiB, is not UTF-8 text, or the system refused to read it. A "
+        "target description is a few kilobytes of TOML.",
+    ),
+    "T103": Code(
+        "target file is not TOML",
+        "The file breaks the TOML syntax at the marked place; nothing after it was looked at.",
+    ),
+    "T104": Code(
+        "unknown key in a target",
+        "The description has a key that pimc does not know. It is refused rather than ignored, "
+        "because a mistyped key would silently leave the default in force. `pimc targets schema` "
+        "prints all keys.",
+    ),
+    "T105": Code(
+        "missing key in a target",
+        "A required key is absent. There are no hidden defaults for hardware numbers: take the "
+        "section from a shipped target (`pimc targets show ou9x8`) and change what differs.",
+    ),
+    "T106": Code(
+        "wrong value in a target",
+        "The value has the wrong type or lies outside its range. Types are strict: `8` is not "
+        '`8.5`, and `"8"` is not `8`.',
+    ),
+    "T107": Code(
+        "contradiction in a target",
+        "Each value is possible by itself, but two of them do not go together, such as an "
+        "operation unit taller than its crossbar.",
+    ),
+    "T108": Code(
+        "number without a source",
+        "Every number of a target needs a source: the `sources` table of its section lists the "
+        'key, or has a `"*"` entry for all keys that are not listed.',
+    ),
+    "T109": Code(
+        "wrong override",
+        "An override must read `dotted.key=value`, with a key of the target description and a "
+        "TOML value (`crossbar.rows=64`, `ou.rows=4`, `name=mine`).",
+    ),
+}
+
+# ------------------------------------------------------------------ F2xx: frontend, ONNX
+FRONTEND: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ E3xx: ISA text syntax
+SYNTAX: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ V4xx: program verifier
+VERIFIER: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ C5xx: container, data files
+CONTAINER: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ M6xx: mapping, does not fit
+MAPPING: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ R7xx: runtime input
+RUNTIME: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ X8xx: verification failed
+CHECK: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ U9xx: usage
+USAGE: Final[dict[str, Code]] = {}
+
+# ------------------------------------------------------------------ I9xx: internal
+INTERNAL: Final[dict[str, Code]] = {
+    "I999": Code(
+        "internal error",
+        "pimc broke one of its own rules. This is a bug in pimc, whatever the input was; please "
+        "report it with the command line and, if you can, the input file.",
+    ),
+}
+
+# first letter and digit of a code -> (what the family is about, exit code, its entries)
+FAMILIES: Final[dict[str, tuple[str, int, dict[str, Code]]]] = {
+    "T1": ("target description", EXIT_REJECTED, TARGET),
+    "F2": ("ONNX model", EXIT_REJECTED, FRONTEND),
+    "E3": ("ISA text", EXIT_REJECTED, SYNTAX),
+    "V4": ("program verifier", EXIT_REJECTED, VERIFIER),
+    "C5": ("container and data files", EXIT_REJECTED, CONTAINER),
+    "M6": ("mapping and fit", EXIT_DOES_NOT_FIT, MAPPING),
+    "R7": ("runtime input", EXIT_REJECTED, RUNTIME),
+    "X8": ("verification", EXIT_VERIFICATION_FAILED, CHECK),
+    "U9": ("usage", EXIT_USAGE, USAGE),
+    "I9": ("internal", EXIT_INTERNAL, INTERNAL),
+}
+
+
+def find_code(code: str) -> Code | None:
+    """Return the registered entry of `code`, or None when there is none."""
+    family = FAMILIES.get(code[:2])
+    return family[2].get(code) if family else None
+
+
+def exit_code_of(code: str) -> int:
+    """Return the exit code of a registered `code`: its own, else its family's.
+
+    Raises KeyError for an unregistered code.
+    """
+    entry = find_code(code)
+    if entry is None:
+        raise KeyError(code)
+    return FAMILIES[code[:2]][1] if entry.exit_code is None else entry.exit_code
+
+
+def all_codes() -> dict[str, Code]:
+    """Return every registered code in order of the families, sorted inside a family."""
+    return {code: entries[code] for _, _, entries in FAMILIES.values() for code in sorted(entries)}

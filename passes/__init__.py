@@ -1,0 +1,1 @@
+"""Transform, map, place and schedule: from a graph to a verified program."""

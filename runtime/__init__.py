@@ -1,0 +1,1 @@
+"""Execute a verified program and count, time and price what it does."""
