@@ -69,7 +69,8 @@ class Diagnostic:
         """
         paint = _paint if color else _plain
         head = paint(f"{self.severity}[{self.code}]", _COLORS[self.severity])
-        lines = [head + paint(f": {_printable(self.message, keep='\n\t')}", _BOLD)]
+        message = _printable(self.message, keep="\n\t")
+        lines = [head + paint(f": {message}", _BOLD)]
         if self.at is not None:
             lines += _render_place(self.at, paint(" --> ", _BLUE), _COLORS[self.severity], color)
         if self.hint is not None:
