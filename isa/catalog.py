@@ -1,0 +1,313 @@
+"""The instructions of the machine, one class each: operands, effects, formula.
+
+Buffers hold integers in ``[row, column, channel]`` order. An instruction works on one row of
+windows or elements. ``W`` columns and ``C`` channels are those of the written region; integers
+are exact, ``f32`` marks IEEE single precision, ``rint`` rounds half to even and ``sat`` clamps to
+the range of the destination type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isa.instruction import ONE_BY_ONE, ChannelRef, Instruction, MatrixRef, Pair, TableRef
+from isa.operands import Region
+
+
+@dataclass(frozen=True)
+class Load(Instruction):
+    """``into = source``: copy from an input tensor in global memory to the core."""
+
+    mnemonic = "load"
+    unit = "memory"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+
+
+@dataclass(frozen=True)
+class Store(Instruction):
+    """``into = source``: copy from the core to an output tensor in global memory."""
+
+    mnemonic = "store"
+    unit = "memory"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+
+
+@dataclass(frozen=True)
+class Send(Instruction):
+    """Append ``source`` as one message to ``channel``; waits while the channel is full."""
+
+    mnemonic = "send"
+    unit = "network"
+    reads = ("source",)
+    channel: ChannelRef
+    source: Region
+
+
+@dataclass(frozen=True)
+class Recv(Instruction):
+    """Take the oldest message of ``channel`` into ``into``; waits while the channel is empty."""
+
+    mnemonic = "recv"
+    unit = "network"
+    writes = ("into",)
+    into: Region
+    channel: ChannelRef
+
+
+@dataclass(frozen=True)
+class Fill(Instruction):
+    """``into = value`` in every element."""
+
+    mnemonic = "fill"
+    unit = "memory"
+    writes = ("into",)
+    into: Region
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Copy(Instruction):
+    """``into = source``, element by element in row-major order; the sizes are equal."""
+
+    mnemonic = "copy"
+    unit = "memory"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+
+
+@dataclass(frozen=True)
+class Gather(Instruction):
+    """``into.flat[i] = source.flat[index[i]]``; an index of -1 leaves ``value``.
+
+    index: table s32 with one entry per element of ``into``, into the row-major elements of
+    ``source``.
+    """
+
+    mnemonic = "gather"
+    unit = "memory"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    index: TableRef
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Mvm(Instruction):
+    """``into[w, o] = sum_k u[w, k] * matrix[k, o]`` for every window ``w`` of one output row.
+
+    Window ``w`` is the ``kernel`` box of ``source`` that starts at column ``w * stride``, its
+    positions ``dilation`` apart, so ``k = (i * kernel_columns + j) * channels + c``. The inputs
+    stream as unsigned bits: ``u = x`` for u8 and ``u = x + 128`` for s8; the constant
+    ``(128 + zero) * sum_k matrix[k, o]`` belongs into the bias of ``requant``. Each stored
+    column of a block is converted once per input bit and saturates at the ADC's largest code:
+    ``sum over groups, columns, routes: sign * 2^shift * sum_t 2^t * min(sum_r bit_t(u) * cell,
+    adc_max)``, which equals the product above wherever no column can saturate.
+    """
+
+    mnemonic = "mvm"
+    unit = "matrix"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    matrix: MatrixRef
+    source: Region
+    kernel: Pair = ONE_BY_ONE
+    stride: int = 1
+    dilation: Pair = ONE_BY_ONE
+
+
+@dataclass(frozen=True)
+class Accumulate(Instruction):
+    """``into += source`` in s32: partial sums of a layer that is split over its inputs."""
+
+    mnemonic = "accumulate"
+    unit = "vector"
+    reads = ("into", "source")
+    writes = ("into",)
+    into: Region
+    source: Region
+
+
+@dataclass(frozen=True)
+class Requant(Instruction):
+    """``into = sat(rint(f32(source + bias) * scale) + zero)``, onnxruntime's requantization.
+
+    source: s32. bias: s32 table, scale: f32 table; both broadcast to [W, C].
+    """
+
+    mnemonic = "requant"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    bias: TableRef
+    scale: TableRef
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Lut(Instruction):
+    """``into = table[channel, source - min]``: any function of one 8-bit value.
+
+    table: [256] or [C, 256] of the destination type; ``min`` is -128 for s8 and 0 for u8.
+    """
+
+    mnemonic = "lut"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    table: TableRef
+
+
+@dataclass(frozen=True)
+class Add(Instruction):
+    """``into = sat(rint((f32(a - zero_a) * scale_a + f32(b - zero_b) * scale_b) / scale) + zero)``.
+
+    All in f32, each operation rounded on its own. ``b`` broadcasts over columns and channels.
+    """
+
+    mnemonic = "add"
+    unit = "vector"
+    reads = ("a", "b")
+    writes = ("into",)
+    into: Region
+    a: Region
+    b: Region
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale_b: float = 1.0
+    zero_b: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Sub(Instruction):
+    """As ``add`` with ``-`` between the two products."""
+
+    mnemonic = "sub"
+    unit = "vector"
+    reads = ("a", "b")
+    writes = ("into",)
+    into: Region
+    a: Region
+    b: Region
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale_b: float = 1.0
+    zero_b: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Mul(Instruction):
+    """As ``add`` with ``*`` between the two products."""
+
+    mnemonic = "mul"
+    unit = "vector"
+    reads = ("a", "b")
+    writes = ("into",)
+    into: Region
+    a: Region
+    b: Region
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale_b: float = 1.0
+    zero_b: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class MaxPool(Instruction):
+    """``into[w, c] = max`` of channel ``c`` over window ``w`` of ``source`` (windows as in mvm)."""
+
+    mnemonic = "maxpool"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    kernel: Pair = ONE_BY_ONE
+    stride: int = 1
+    dilation: Pair = ONE_BY_ONE
+
+
+@dataclass(frozen=True)
+class SumPool(Instruction):
+    """``into[w, c] = sum`` in s32 of channel ``c`` over window ``w`` (windows as in mvm)."""
+
+    mnemonic = "sumpool"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    kernel: Pair = ONE_BY_ONE
+    stride: int = 1
+    dilation: Pair = ONE_BY_ONE
+
+
+@dataclass(frozen=True)
+class Softmax(Instruction):
+    """``into = sat(rint(softmax(f32(source) * scale_a) / scale) + zero)`` over the channels.
+
+    ``softmax`` subtracts the largest element first; the zero point of the source cancels.
+    """
+
+    mnemonic = "softmax"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    scale_a: float = 1.0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Lrn(Instruction):
+    """Local response normalization over ``size`` neighbouring channels, as ONNX LRN.
+
+    ``v = f32(source - zero_a) * scale_a``;
+    ``into = sat(rint(v * (bias + alpha / size * sum(v^2))^-beta / scale) + zero)``.
+    """
+
+    mnemonic = "lrn"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+CATALOG: dict[str, type[Instruction]] = {
+    cls.mnemonic: cls
+    for cls in (
+        Load, Store, Send, Recv, Fill, Copy, Gather, Mvm, Accumulate, Requant, Lut,
+        Add, Sub, Mul, MaxPool, SumPool, Softmax, Lrn,
+    )
+}  # fmt: skip

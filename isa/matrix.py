@@ -1,0 +1,181 @@
+"""OU blocks: the one form in which every mapping scheme stores a weight matrix.
+
+A *row group* drives up to R word lines: its selector says which input each of them carries. Its
+*stored columns* are what the bit lines hold. A *route* adds a column's sum, shifted and signed,
+to one output. So::
+
+    W[k, o] = sum over groups g, stored columns j of g, routes (o, shift, sign) of j:
+              sign * 2^shift * cells[j, r]        for k = rows[g, r]
+
+Dense tiling, row compression, kernel reordering and exact de-duplication only make other groups,
+columns and routes; the sum proves them all. *Spans* place columns in crossbars: consecutive
+stored columns of one group, side by side on the word lines that start at a crossbar row. An
+operation unit fires OU-columns of a span at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Routes:
+    """Route lists. Groups with the same routes share one list (a dense layer has just one).
+
+    List ``t`` serves ``column_start[t+1] - column_start[t]`` columns; column ``i`` of it, slot
+    ``n = column_start[t] + i``, has the routes ``start[n] .. start[n+1]``.
+
+    column_start: int64 [lists + 1]. start: int64 [slots + 1]. output: int32 [routes].
+    shift: uint8 [routes]. sign: int8 [routes], +1 or -1.
+    """
+
+    column_start: Int64
+    start: Int64
+    output: Int32
+    shift: UInt8
+    sign: NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Where stored columns stand, one entry per run of neighbouring columns; all int32 [spans].
+
+    group; first: index of the run's first column within its group; count: columns; crossbar:
+    index within the core; row, column: the first word line and bit line.
+    """
+
+    group: Int32
+    first: Int32
+    count: Int32
+    crossbar: Int32
+    row: Int32
+    column: Int32
+
+    @staticmethod
+    def empty() -> Spans:
+        return Spans(*(np.zeros(0, np.int32) for _ in fields(Spans)))
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMatrix:
+    """An integer matrix [inputs, outputs] as row groups, stored columns, routes and places.
+
+    rows: int32 [groups, R], -1 for an unused word line (only at the end of a row).
+    cells: uint8 [columns, cell_bits, ceil(R / 8)]: bit ``r % 8`` of byte ``r // 8`` of plane
+    ``p`` is bit ``p`` of the cell on word line ``r``. column_start: int64 [groups + 1], the
+    stored columns of each group. routing: int32 [groups], the route list of each group.
+    """
+
+    inputs: int
+    outputs: int
+    cell_bits: int
+    rows: Int32
+    cells: UInt8
+    column_start: Int64
+    routing: Int32
+    routes: Routes
+    spans: Spans
+
+    @property
+    def groups(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> int:
+        """Stored columns."""
+        return len(self.cells)
+
+    @property
+    def crossbars(self) -> int:
+        return int(self.spans.crossbar.max()) + 1 if len(self.spans.crossbar) else 0
+
+    def blocks(self, ou_columns: int) -> int:
+        """Operation units that hold something, ``ou_columns`` bit lines wide."""
+        return int((-(-self.spans.count // ou_columns)).sum())
+
+    def group_of_column(self) -> Int32:
+        """Row group of each stored column, int32 [columns]."""
+        return np.repeat(np.arange(self.groups, dtype=np.int32), np.diff(self.column_start))
+
+    def slot_of_column(self) -> Int64:
+        """Route slot of each stored column, int64 [columns]."""
+        offset = self.routes.column_start[self.routing] - self.column_start[:-1]
+        return np.arange(self.columns) + np.repeat(offset, np.diff(self.column_start))
+
+    def route_count(self) -> int:
+        """Routes that one window takes, over all stored columns."""
+        per_list = self.routes.start[self.routes.column_start]
+        return int(np.diff(per_list)[self.routing].sum())
+
+    def cell_values(self, start: int = 0, stop: int | None = None) -> UInt8:
+        """Cells of stored columns start..stop as numbers, uint8 [columns, R]."""
+        planes = np.unpackbits(self.cells[start:stop], axis=2, bitorder="little")
+        weights = (1 << np.arange(self.cell_bits)).astype(np.uint8)
+        values: UInt8 = np.tensordot(planes, weights, axes=(1, 0)).astype(np.uint8)
+        return values[:, : self.rows.shape[1]]
+
+    def largest_sums(self) -> Int64:
+        """Largest sum that each stored column can give to the ADC in one step, int64 [columns]."""
+        counts = np.bitwise_count(self.cells).sum(axis=2, dtype=np.int64)
+        return counts @ (1 << np.arange(self.cell_bits))
+
+
+def pack_cells(values: UInt8, cell_bits: int) -> UInt8:
+    """Pack cell values, uint8 [columns, R], into the layout of ``BlockMatrix.cells``."""
+    shifts = np.arange(cell_bits, dtype=np.uint8)[:, None]
+    planes = (values[:, None, :] >> shifts) & 1
+    return np.packbits(planes, axis=2, bitorder="little")
+
+
+def fold(matrix: BlockMatrix) -> Int32:
+    """The integer matrix that the cells, selectors and routes stand for, int32 [inputs, outputs].
+
+    This is the left side of the proof of every compile: it looks at nothing but the blocks.
+    """
+    folded = np.zeros((matrix.inputs, matrix.outputs), np.int32)
+    order = np.argsort(matrix.routing, kind="stable")
+    bounds = np.flatnonzero(np.diff(matrix.routing[order], prepend=-1, append=-1))
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        _fold_groups(matrix, order[first:last], folded)
+    return folded
+
+
+def _fold_groups(matrix: BlockMatrix, groups: Int64, folded: Int32) -> None:
+    """Add the row groups ``groups``, which share one route list, to ``folded``."""
+    routes = matrix.routes
+    slots = slice(*routes.column_start[matrix.routing[groups[0]] :][:2])
+    start = routes.start[slots.start : slots.stop + 1]
+    if start[0] == start[-1]:
+        return
+    taken = slice(start[0], start[-1])
+    column = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    factor = routes.sign[taken].astype(np.int32) << routes.shift[taken]
+    by_output = np.argsort(routes.output[taken], kind="stable")
+    outputs, first = np.unique(routes.output[taken][by_output], return_index=True)
+    column, factor = column[by_output], factor[by_output]
+    step = max(1, (1 << 24) // (len(column) * matrix.rows.shape[1]))
+    for low in range(0, len(groups), step):
+        chunk = groups[low : low + step]
+        index = matrix.column_start[chunk][:, None] + column
+        cells = _unpack(matrix, index)
+        sums = np.add.reduceat(cells * factor[None, :, None], first, axis=1)
+        selector = matrix.rows[chunk]
+        used = selector >= 0
+        group, line = np.nonzero(used)
+        np.add.at(folded, (selector[used][:, None], outputs[None, :]), sums[group, :, line])
+
+
+def _unpack(matrix: BlockMatrix, index: Int64) -> Int32:
+    """Cell values of the stored columns ``index`` [groups, columns], int32 [groups, columns, R]."""
+    planes = np.unpackbits(matrix.cells[index], axis=3, bitorder="little")
+    values = np.zeros((*index.shape, matrix.rows.shape[1]), np.int32)
+    for bit in range(matrix.cell_bits):
+        values += planes[:, :, bit, : values.shape[2]].astype(np.int32) << bit
+    return values

@@ -1,0 +1,152 @@
+"""The Graph: a quantized network in the machine's terms, between the frontend and the passes.
+
+Every value is an integer tensor [rows, columns, channels]; images are what a program is run over,
+so no batch axis appears. An NCHW tensor becomes [H, W, C]; any other tensor keeps its row-major
+order as [1, product of the leading axes, last axis]. Constants are folded into the nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.program import Shape
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor. Real value = (integer - zero) * scale.
+
+    onnx_name names the tensor of ``reference.onnx`` with the same integers; onnx_shape is its
+    shape without the batch axis; transposing by ``order`` and reshaping gives ``shape``.
+    scale is None where the ONNX tensor itself holds integers without a scale.
+    """
+
+    name: str
+    dtype: str  # "s8" or "u8"
+    shape: Shape
+    scale: float | None
+    zero: int
+    onnx_name: str
+    onnx_shape: tuple[int, ...]
+    order: tuple[int, ...]
+    batched: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """Base: ``name`` is the ONNX node (what messages and reports call it)."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixNode(Node):
+    """Conv, Gemm or MatMul with constant weights: mvm, then requantization.
+
+    weights: int16 or int8 [outputs, kernel_rows, kernel_columns, inputs / groups], weight zero
+    points already subtracted. bias: int32 [outputs], as in the ONNX model (the streaming
+    constant is added when the program is emitted). scale: float32 [outputs] or [1], the factor
+    of ``requant``. pads: (top, left, bottom, right), filled with the input's zero point.
+    """
+
+    weights: NDArray[np.integer]
+    bias: NDArray[np.int32]
+    scale: NDArray[np.float32]
+    groups: int = 1
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class LutNode(Node):
+    """Any function of one 8-bit value: table [256] or [channels, 256], indexed from the minimum."""
+
+    table: NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryNode(Node):
+    """``op`` is "add", "sub" or "mul" on two values in the formula of ``isa.catalog.Add``.
+
+    The second input may be 1 in rows and columns, or in channels (broadcast). ``constant``
+    replaces the second input: an 8-bit array [rows, columns, channels], its qparams beside it.
+    """
+
+    op: str
+    constant: NDArray[np.integer] | None = None
+    constant_scale: float = 1.0
+    constant_zero: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PoolNode(Node):
+    """Max or average pooling.
+
+    op: "max" (padding never wins) or "sum" (the integer sum over the window, padding counts as
+    the zero point, then requantization with ``bias`` and ``scale``). scale: float32
+    broadcastable to [rows, columns, channels], so that border windows can divide by fewer elements.
+    bias: int32 [1].
+    """
+
+    op: str
+    kernel: Pair
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    bias: NDArray[np.int32] | None = None
+    scale: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MoveNode(Node):
+    """Data movement: transpose, slice, split, concat, pad, resize, channel shuffle, any chain.
+
+    index: int32 [rows, columns, channels] of the output; each entry is an element of the inputs
+    laid one after another in row-major order, or -1 for ``fill``.
+    """
+
+    index: NDArray[np.int32]
+    fill: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxNode(Node):
+    """Softmax over the channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class LrnNode(Node):
+    """Local response normalization over channels."""
+
+    size: int
+    alpha: float
+    beta: float
+    bias: float
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in topological order; values by name; names of the graph's inputs and outputs."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    values: dict[str, Value]
+
+    def producers(self) -> dict[str, Node]:
+        return {node.output: node for node in self.nodes}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {name: [] for name in self.values}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return found
