@@ -51,7 +51,10 @@ class Send(Instruction):
 
 @dataclass(frozen=True)
 class Recv(Instruction):
-    """Take the oldest message of ``channel`` into ``into``; waits while the channel is empty."""
+    """Take the oldest message of ``channel`` into ``into``; waits while the channel is empty.
+
+    The elements keep their row-major order; ``into`` has as many as the message.
+    """
 
     mnemonic = "recv"
     unit = "network"
@@ -69,6 +72,17 @@ class Fill(Instruction):
     writes = ("into",)
     into: Region
     value: int = 0
+
+
+@dataclass(frozen=True)
+class Const(Instruction):
+    """``into = table``: constants of the model, row by row; the sizes are equal."""
+
+    mnemonic = "const"
+    unit = "memory"
+    writes = ("into",)
+    into: Region
+    table: TableRef
 
 
 @dataclass(frozen=True)
@@ -307,7 +321,7 @@ class Lrn(Instruction):
 CATALOG: dict[str, type[Instruction]] = {
     cls.mnemonic: cls
     for cls in (
-        Load, Store, Send, Recv, Fill, Copy, Gather, Mvm, Accumulate, Requant, Lut,
+        Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
         Add, Sub, Mul, MaxPool, SumPool, Softmax, Lrn,
     )
 }  # fmt: skip
