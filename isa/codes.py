@@ -51,8 +51,9 @@ TARGET: Final[dict[str, Code]] = {
         "target description is a few kilobytes of TOML.",
     ),
     "T103": Code(
-        "target file is not TOML",
-        "The file breaks the TOML syntax at the marked place; nothing after it was looked at.",
+        "target description cannot be parsed",
+        "The text breaks the TOML (in a container: JSON) syntax at the marked place; nothing after "
+        "it was looked at.",
     ),
     "T104": Code(
         "unknown key in a target",
