@@ -101,7 +101,30 @@ VERIFIER: Final[dict[str, Code]] = {}
 CONTAINER: Final[dict[str, Code]] = {}
 
 # ------------------------------------------------------------------ M6xx: mapping, does not fit
-MAPPING: Final[dict[str, Code]] = {}
+MAPPING: Final[dict[str, Code]] = {
+    "M601": Code(
+        "layer cannot be cut to fit a core",
+        "Layers are cut over cores by output channels and by blocks of input rows. This layer "
+        "cannot be cut finely enough: even its smallest part needs more crossbars, or more data "
+        "memory, than one core of the target has.",
+    ),
+    "M602": Code(
+        "model does not fit the chip",
+        "The program needs more cores than the mesh of the target has. `--tiles auto` grows the "
+        "mesh until the model fits and says so; `--tiles N` sets the number of cores.",
+    ),
+    "M603": Code(
+        "core memory does not fit",
+        "The row buffers and queues of one core need more data memory than the target gives it, "
+        "even with the longest queues moved to global memory.",
+    ),
+    "M604": Code(
+        "ADC too narrow for an exact mapping",
+        "Some stored column can give a sum beyond the largest code of the ADC, so the program "
+        "would not compute the model's integers. A wider ADC, fewer OU rows or flipped columns "
+        "(`weights.flip_columns`) make it exact; `--allow-clipping` compiles it as it is.",
+    ),
+}
 
 # ------------------------------------------------------------------ R7xx: runtime input
 RUNTIME: Final[dict[str, Code]] = {}

@@ -1,0 +1,48 @@
+"""The Mapping: every weight layer of a Graph as OU blocks, whole at first, then in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from isa.matrix import BlockMatrix
+from isa.target import Target
+from passes.graph import Graph, MatrixNode
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one core holds of a layer.
+
+    inputs, outputs: (start, stop) of the layer's input and output channels. blocks: its rows
+    ``k`` count only the channels of ``inputs``; placed in the core's crossbars.
+    """
+
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    blocks: BlockMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class MappedLayer:
+    """One MatrixNode and its blocks.
+
+    blocks: the whole layer, unplaced. parts: [output part][input part] after ``split``; the
+    input parts of one output part add up along a chain of cores.
+    """
+
+    node: MatrixNode
+    blocks: BlockMatrix
+    parts: tuple[tuple[Part, ...], ...] = ()
+
+    @property
+    def cores(self) -> int:
+        return sum(len(row) for row in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """A graph, the target it is mapped for, and its layers by node name."""
+
+    graph: Graph
+    target: Target
+    layers: dict[str, MappedLayer] = field(default_factory=dict)
