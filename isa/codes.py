@@ -118,6 +118,11 @@ MAPPING: Final[dict[str, Code]] = {
         "The row buffers and queues of one core need more data memory than the target gives it, "
         "even with the longest queues moved to global memory.",
     ),
+    "M605": Code(
+        "movement cannot be streamed",
+        "A concatenation whose inputs interleave within one row (in the machine's row, column, "
+        "channel order) cannot be received in place.",
+    ),
     "M604": Code(
         "ADC too narrow for an exact mapping",
         "Some stored column can give a sum beyond the largest code of the ADC, so the program "
@@ -127,7 +132,41 @@ MAPPING: Final[dict[str, Code]] = {
 }
 
 # ------------------------------------------------------------------ R7xx: runtime input
-RUNTIME: Final[dict[str, Code]] = {}
+RUNTIME: Final[dict[str, Code]] = {
+    "R701": Code(
+        "wrong inputs of a run",
+        "The arrays given to a run do not fit the program's input tensors: a name is missing or "
+        "unknown, an element type differs, a shape is not [images, rows, columns, channels], or "
+        "the inputs differ in their number of images. All findings are listed at once.",
+    ),
+    "R710": Code(
+        "region out of bounds",
+        "An instruction touched elements outside of a buffer or tensor. The verifier finds this "
+        "before a run; a program that was never verified meets it here.",
+    ),
+    "R711": Code(
+        "deadlock",
+        "Every core that still has instructions waits for another one: to receive from an empty "
+        "channel or to send into a full one. The message lists each core, its instruction and "
+        "the channel.",
+    ),
+    "R712": Code(
+        "message of the wrong size",
+        "A core received a message with more or fewer elements than its region holds, or the "
+        "messages of a channel do not make up the tensor that the channel says it carries.",
+    ),
+    "R713": Code(
+        "program and machine do not fit",
+        "The program names a buffer, matrix, table, tensor or channel that it does not declare, "
+        "or an instruction that the machine does not know. The verifier finds this before a run.",
+    ),
+    "R720": Code(
+        "forced kernel or path is not available",
+        "PIMC_KERNEL or PIMC_PATH asks for something that does not exist here: an unknown word, "
+        "the C kernel where it was not built, or a path that cannot be exact for a matrix of the "
+        "program. `pimc doctor` shows what there is; `auto` always works.",
+    ),
+}
 
 # ------------------------------------------------------------------ X8xx: verification failed
 CHECK: Final[dict[str, Code]] = {}

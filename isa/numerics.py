@@ -1,0 +1,61 @@
+"""Number formulas that the compiler's proofs and the machine must share to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Float32 = NDArray[np.float32]
+
+
+def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Smallest and largest value of an integer type."""
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def requantize(
+    sums: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    scale: Float32,
+    zero: int,
+    dtype: np.dtype[Any],
+) -> Float32:
+    """``sat(rint(f32(sums + bias) * scale) + zero)`` as whole numbers in float32.
+
+    sums: any shape; bias and scale broadcast to it. dtype: the integer type to saturate to.
+    As onnxruntime's MLAS kernel: the s32 sum wraps, the product is clamped before it is rounded
+    half to even, and the zero point is added last, so no value ever leaves the range.
+    """
+    real = np.add(sums, bias, dtype=np.int32).astype(np.float32)
+    real *= scale
+    low, high = limits(dtype)
+    np.clip(real, np.float32(low - zero), np.float32(high - zero), out=real)
+    np.rint(real, out=real)
+    real += np.float32(zero)
+    return real
+
+
+def dequantize(values: Array, scale: float, zero: int) -> Float32:
+    """``f32(values - zero) * scale`` with the product rounded in float32; any integer type."""
+    if values.dtype.itemsize > 1:
+        values = values.astype(np.int32) - np.int32(zero)
+        zero = 0
+    real = values.astype(np.float32)  # exact: 8-bit values, or rounded once as f32(...) demands
+    if zero:
+        real -= np.float32(zero)
+    real *= np.float32(scale)
+    return real
+
+
+def quantize(real: Float32, scale: float, zero: int, dtype: np.dtype[Any]) -> Float32:
+    """``sat(rint(real / scale) + zero)`` as whole numbers in float32; overwrites ``real``."""
+    low, high = limits(dtype)
+    np.divide(real, np.float32(scale), out=real)
+    np.rint(real, out=real)
+    real += np.float32(zero)
+    np.clip(real, np.float32(low), np.float32(high), out=real)
+    return real

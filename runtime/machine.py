@@ -1,0 +1,142 @@
+"""The machine: cores as independent streams that run a program on a batch of images in lockstep.
+
+All images of a batch go through one instruction together (control flow never depends on data),
+so one dispatch in Python serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.diagnostics import Findings
+from isa.program import DTYPES, Program, Tensor
+from isa.target import Target
+from runtime import execute, vector
+from runtime.crossbar import Crossbars
+from runtime.regions import Array
+from runtime.state import State
+
+STATE_BYTES = 1 << 28  # buffers and queues of all images that run in lockstep
+EXECUTOR_MODULES = (execute, vector)  # importing them fills binding.EXECUTORS
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a run gives.
+
+    outputs: per output tensor, [images, rows, columns, channels]. tensors: the same for every
+    tensor that travels on a channel, in a traced run. saturations: per (core, matrix), the
+    conversions that clipped, over all images.
+    """
+
+    images: int
+    outputs: dict[str, Array]
+    tensors: dict[str, Array] = field(default_factory=dict)
+    saturations: dict[tuple[int, str], int] = field(default_factory=dict)
+
+
+class Machine:
+    """A program with its crossbars programmed; run it as often as you like.
+
+    Raises PimError R713 when the program names what it does not declare.
+    """
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self.program = program
+        self.target = target
+        self._crossbars = {
+            core.index: {m.name: Crossbars(m.blocks, target.adc_max) for m in core.matrices}
+            for core in program.cores
+        }
+        self._tables = {table.name: table.values for table in program.tables}
+        self._state: State | None = None
+
+    def run(self, inputs: Mapping[str, Array], trace: bool = False) -> RunResult:
+        """Run all images and return their outputs.
+
+        inputs: per input tensor of the program, integers [images, rows, columns, channels] of
+        the tensor's type. trace: also collect every tensor that travels on a channel.
+        Raises PimError R701 for wrong inputs, R711 for a deadlock.
+        """
+        images = check_inputs(self.program, inputs)
+        chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
+        parts = []
+        for first in range(0, images, chunk):
+            batch = {name: values[first : first + chunk] for name, values in inputs.items()}
+            parts.append(self._run_chunk(min(chunk, images - first), batch, trace))
+        return _join(parts)
+
+    def _bytes_per_image(self) -> int:
+        buffers = sum(buffer.bytes for core in self.program.cores for buffer in core.buffers)
+        return max(1, buffers + sum(channel.bytes for channel in self.program.channels))
+
+    def _run_chunk(self, images: int, inputs: Mapping[str, Array], trace: bool) -> RunResult:
+        if self._state is None or self._state.images != images:
+            self._state = State(self.program, images, self._crossbars, self._tables)
+        state = self._state
+        state.reset(trace)
+        for name, values in inputs.items():
+            np.copyto(state.globals[name].array, values)
+        state.run()
+        names = [tensor.name for tensor in _with_role(self.program, "output")]
+        outputs = {name: state.globals[name].array.copy() for name in names}
+        tensors = state.traced() if trace else {}
+        saturations = {
+            (stream.core.index, name): count
+            for stream in state.streams
+            for name, count in stream.saturations.items()
+        }
+        return RunResult(images, outputs, tensors, saturations)
+
+
+def _with_role(program: Program, role: str) -> list[Tensor]:
+    return [tensor for tensor in program.tensors if tensor.role == role]
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Array]) -> int:
+    """Return the number of images, or raise PimError R701 with everything that is wrong."""
+    findings = Findings()
+    wanted = {tensor.name: tensor for tensor in _with_role(program, "input")}
+    for name in inputs.keys() - wanted.keys():
+        hint = f"the inputs are: {', '.join(wanted) or 'none'}"
+        findings.error("R701", f"the program has no input `{name}`", hint=hint)
+    counts: dict[str, int] = {}
+    for name, tensor in wanted.items():
+        dims = ", ".join(str(size) for size in tensor.shape)
+        expected = f"{DTYPES[tensor.dtype].name} [images, {dims}]"
+        values = inputs.get(name)
+        if values is None:
+            findings.error("R701", f"input `{name}` is missing", hint=f"expected {expected}")
+            continue
+        if values.dtype != DTYPES[tensor.dtype] or values.shape[1:] != tensor.shape:
+            found = f"{values.dtype.name} {list(values.shape)}"
+            findings.error("R701", f"input `{name}`: expected {expected}, found {found}")
+        elif len(values) == 0:
+            findings.error("R701", f"input `{name}` has no images")
+        counts[name] = len(values) if values.ndim else 0
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        findings.error("R701", f"the inputs differ in their number of images: {text}")
+    findings.raise_if_any()
+    return next(iter(counts.values()), 1)
+
+
+def _join(parts: list[RunResult]) -> RunResult:
+    """Put the results of successive images together."""
+    if len(parts) == 1:
+        return parts[0]
+    outputs: dict[str, NDArray[Any]] = {}
+    for name in parts[0].outputs:
+        outputs[name] = np.concatenate([part.outputs[name] for part in parts])
+    tensors = {
+        name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors
+    }
+    saturations = {
+        key: sum(part.saturations[key] for part in parts) for key in parts[0].saturations
+    }
+    return RunResult(sum(part.images for part in parts), outputs, tensors, saturations)
