@@ -181,7 +181,8 @@ def _ones_routes(
     sign: NDArray[np.int8],
 ) -> list[_Piece]:
     """Routes of the column of ones: minus the offset, plus ``largest cell`` per flipped column."""
-    column, pieces = len(outputs), []
+    column = len(outputs)
+    pieces: list[_Piece] = []
     if tile.digits.offset:
         targets = np.unique(outputs)
         place = np.full(len(targets), tile.digits.offset.bit_length() - 1)

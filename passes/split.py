@@ -34,7 +34,8 @@ class Split(Pass[Mapping, Mapping]):
     exact: ClassVar[bool] = True
 
     def run(self, unit: Mapping) -> Mapping:
-        layers, findings = {}, []
+        layers: dict[str, MappedLayer] = {}
+        findings: list[Diagnostic] = []
         for name, layer in unit.layers.items():
             rows = unit.graph.values[layer.node.inputs[0]].shape[1]
             try:
@@ -115,11 +116,11 @@ def _memory_parts(node: MatrixNode, columns: int, target: Target) -> int:
     _, kernel_rows, _, per_group = node.weights.shape
     rows = (kernel_rows - 1) * node.dilation[0] + 1
     width = columns + node.pads[1] + node.pads[3]
-    return -(-rows * width * per_group // int(WINDOW_SHARE * target.memory.core_bytes))
+    return int(-(-rows * width * per_group // int(WINDOW_SHARE * target.memory.core_bytes)))
 
 
 def _row_cuts(groups: int, count: int, target: Target) -> list[int]:
-    """Boundaries of ``count`` nearly equal runs of row groups, at whole crossbars where possible."""
+    """Boundaries of ``count`` nearly equal runs of row groups, at whole crossbars if possible."""
     tiles = -(-groups // target.row_slots)
     unit = target.row_slots if tiles >= count else 1
     units = -(-groups // unit)

@@ -27,7 +27,7 @@ class LayerWeights:
 
     @property
     def outputs(self) -> int:
-        return self.values.shape[0] * self.values.shape[2]
+        return int(self.values.shape[0] * self.values.shape[2])
 
     def matrix(self) -> NDArray[np.int32]:
         """W* as one matrix, int32 [K, O], zero outside the sections."""

@@ -1,0 +1,277 @@
+"""Streams of windowed layers: convolutions, matrix products and pools, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.catalog import Accumulate, Fill, MaxPool, Mvm, Recv, Requant, Send, SumPool
+from isa.operands import Region
+from isa.program import Statement
+from passes.draft import BufferDraft, Feed, Range
+from passes.emit import Site, Tail, deliver, rolled, take_row
+from passes.graph import MatrixNode, PoolNode
+from passes.roll import roll
+from passes.wiring import even_cuts
+
+SUM_SHARE = 0.25  # of a core's memory that the 32-bit sums of one piece of a row may take
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a sliding window. pads: (top, left, bottom, right)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+    @property
+    def rows(self) -> int:
+        """Input rows from the first to the last that one window touches."""
+        return (self.kernel[0] - 1) * self.dilation[0] + 1
+
+    def columns(self, windows: Range) -> Range:
+        """Padded input columns that output columns ``windows`` need."""
+        first, last = windows
+        reach = (self.kernel[1] - 1) * self.dilation[1] + 1
+        return first * self.stride[1], (last - 1) * self.stride[1] + reach
+
+
+@dataclass(eq=False)
+class Intake:
+    """Rows of the input as they come into a ring buffer, padding rows included."""
+
+    feed: Feed
+    ring: BufferDraft
+    window: Window
+    zero: int
+    taken: int = 0  # padded rows so far
+
+    def until(self, row: int) -> Iterator[list[Statement]]:
+        """Steps that bring in the padded rows below ``row`` that are not there yet."""
+        top, left = self.window.pads[0], self.window.pads[1]
+        while self.taken < row:
+            inner = self.taken - top
+            if 0 <= inner < self.feed.shape[0]:
+                yield take_row(self.feed, self.ring, self.taken, inner, left)
+            else:
+                yield [Fill(self.ring.box(self.taken), self.zero)]
+            self.taken += 1
+
+    def rest(self) -> Iterator[list[Statement]]:
+        """Steps that take the rows nobody needs, so that the channels end empty."""
+        if self.feed.tensor is None:
+            yield from self.until(self.window.pads[0] + self.feed.shape[0])
+
+
+def emit_windowed(site: Site) -> None:
+    """Write the stream of a stage whose head is a MatrixNode or a PoolNode."""
+    head = site.stage.head
+    if isinstance(head, MatrixNode):
+        _, kernel_rows, kernel_columns, _ = head.weights.shape
+        window = Window((kernel_rows, kernel_columns), head.stride, head.dilation, head.pads)
+        writer: _MatrixRow | _PoolRow = _MatrixRow(site, head, window)
+    elif isinstance(head, PoolNode):
+        window = Window(head.kernel, head.stride, head.dilation, head.pads)
+        if _is_streamed_sum(site, head):
+            emit_streamed_sum(site, head)
+            return
+        writer = _PoolRow(site, head, window)
+    else:
+        raise TypeError(f"{head.name} is not a windowed node")
+    _stream(site, window, writer)
+
+
+def _stream(site: Site, window: Window, writer: _MatrixRow | _PoolRow) -> None:
+    """Take rows until a window is there, write the row, and so on."""
+    head = site.stage.head
+    feed = site.feeds[head.inputs[0]]
+    zero = writer.padding
+    rows, stride = site.value(head.output).shape[0], window.stride[0]
+    intake = Intake(feed, writer.ring, window, zero)
+    steps = [[*step] for step in intake.until(window.rows - stride)]
+    for row in range(rows):
+        step = [s for taken in intake.until(row * stride + window.rows) for s in taken]
+        step += writer.row(row)
+        if window.rows < stride and row + 1 < rows:  # rows between windows
+            step += [s for taken in intake.until((row + 1) * stride) for s in taken]
+        steps.append(step)
+    steps += intake.rest()
+    site.draft.body += [*writer.setup(), *roll(steps, "y")]
+
+
+def _ring(site: Site, name: str, window: Window, fill: int) -> BufferDraft:
+    feed = site.feeds[name]
+    columns = feed.shape[1] + window.pads[1] + window.pads[3]
+    padded = columns > feed.shape[1]
+    return site.draft.buffer(
+        "rows",
+        site.value(name).dtype,
+        (window.rows, columns, feed.channels),
+        ring=True,
+        fill=fill if padded else None,
+    )
+
+
+def _sum_chunks(site: Site, columns: int, channels: int) -> tuple[Range, ...]:
+    """Pieces of an output row whose 32-bit sums fit their share of the memory."""
+    budget = int(SUM_SHARE * site.target.memory.core_bytes)
+    return even_cuts(columns, max(1, budget // (4 * channels)))
+
+
+class _MatrixRow:
+    """One output row of a weight layer on one core of a chain."""
+
+    def __init__(self, site: Site, node: MatrixNode, window: Window) -> None:
+        part = site.worker.part
+        if part is None:
+            raise ValueError(f"{node.name} has no crossbars on core {site.worker.core}")
+        self.site, self.node, self.window = site, node, window
+        self.padding = site.value(node.inputs[0]).zero
+        self.ring = _ring(site, node.inputs[0], window, self.padding)
+        name = site.wiring.names.fresh(f"{site.label}.{site.worker.chain[0]}.w")
+        self.matrix = site.draft.matrix(name, part.inputs, part.outputs, part.blocks)
+        _, columns, channels = site.own_shape(node.output)
+        self.chunks = _sum_chunks(site, columns, channels)
+        widest = max(last - first for first, last in self.chunks)
+        self.sums = site.draft.buffer("acc", "s32", (1, widest, channels))
+        self.partial = (
+            site.draft.buffer("part", "s32", (1, widest, channels)) if site.sums[0] else None
+        )
+        self.out = self.tail = None
+        if site.worker.is_last:
+            dtype = site.value(site.stage.head.output).dtype
+            self.out = site.draft.buffer("out", dtype, (1, columns, channels))
+            self.tail = Tail(site, self.out)
+            self.bias, self.scale = self._requant_tables()
+
+    def setup(self) -> list[Statement]:
+        return self.tail.setup() if self.tail else []
+
+    def row(self, row: int) -> list[Statement]:
+        done = rolled([self._chunk(row, chunk) for chunk in self.chunks])
+        if self.out is not None and self.tail is not None:
+            done += [*self.tail.row(row), *deliver(self.site, self.out, row)]
+        return done
+
+    def _chunk(self, row: int, chunk: Range) -> list[Statement]:
+        window, width = self.window, (0, chunk[1] - chunk[0])
+        sums = self.sums.box(columns=width)
+        top = row * window.stride[0]
+        source = self.ring.box(top, window.rows, window.columns(chunk))
+        step: list[Statement] = [
+            Mvm(sums, self.matrix.name, source, window.kernel, window.stride[1], window.dilation)
+        ]
+        before, after = self.site.sums
+        if before is not None and self.partial is not None:
+            partial = self.partial.box(columns=width)
+            step += [Recv(partial, before), Accumulate(sums, partial)]
+        if after is not None:
+            step.append(Send(after, sums))
+        elif self.out is not None:
+            zero = self.site.value(self.node.output).zero
+            step.append(Requant(self.out.box(0, 1, chunk), sums, self.bias, self.scale, zero))
+        return step
+
+    def _requant_tables(self) -> tuple[str, str]:
+        """Bias, with the constant of the unsigned input stream folded in, and scale."""
+        node, source = self.node, self.site.value(self.node.inputs[0])
+        own = slice(*self.site.worker.channels)
+        offset = source.zero + (128 if source.dtype == "s8" else 0)
+        column_sums = node.weights[own].sum(axis=(1, 2, 3), dtype=np.int64)
+        bias = (node.bias[own].astype(np.int64) - offset * column_sums).astype(np.int32)
+        scale = node.scale if node.scale.size == 1 else node.scale[own]
+        tables, label = self.site.tables, self.site.label
+        return tables.add(f"{label}.bias", "s32", bias), tables.add(f"{label}.scale", "f32", scale)
+
+
+class _PoolRow:
+    """One output row of a pool."""
+
+    def __init__(self, site: Site, node: PoolNode, window: Window) -> None:
+        self.site, self.node, self.window = site, node, window
+        value = site.value(node.inputs[0])
+        lowest = -128 if value.dtype == "s8" else 0
+        self.padding = lowest if node.op == "max" else value.zero
+        self.ring = _ring(site, node.inputs[0], window, self.padding)
+        _, columns, channels = site.own_shape(node.output)
+        self.chunks = _sum_chunks(site, columns, channels)
+        widest = max(last - first for first, last in self.chunks)
+        if node.op == "sum":
+            self.sums = site.draft.buffer("acc", "s32", (1, widest, channels))
+        dtype = site.value(node.output).dtype
+        self.out = site.draft.buffer("out", dtype, (1, columns, channels))
+        self.tail = Tail(site, self.out)
+
+    def setup(self) -> list[Statement]:
+        return self.tail.setup()
+
+    def row(self, row: int) -> list[Statement]:
+        window, top = self.window, row * self.window.stride[0]
+        how = (window.kernel, window.stride[1], window.dilation)
+        if self.node.op == "max":
+            whole = (0, self.out.shape[1])
+            source = self.ring.box(top, window.rows, window.columns(whole))
+            done: list[Statement] = [MaxPool(self.out.box(), source, *how)]
+        else:
+            done = rolled([self._sum_chunk(row, chunk) for chunk in self.chunks])
+        return [*done, *self.tail.row(row), *deliver(self.site, self.out, row)]
+
+    def _sum_chunk(self, row: int, chunk: Range) -> list[Statement]:
+        window = self.window
+        sums = self.sums.box(columns=(0, chunk[1] - chunk[0]))
+        source = self.ring.box(row * window.stride[0], window.rows, window.columns(chunk))
+        return [
+            SumPool(sums, source, window.kernel, window.stride[1], window.dilation),
+            pool_requant(self.site, self.node, self.out.box(0, 1, chunk), sums, row, chunk),
+        ]
+
+
+def pool_requant(
+    site: Site, node: PoolNode, into: Region, sums: Region, row: int, chunk: Range
+) -> Requant:
+    """Scale the sums of a pool; border windows may have a scale of their own."""
+    if node.bias is None or node.scale is None:
+        raise ValueError(f"{node.name}: a sum pool needs bias and scale")
+    scale: NDArray[np.float32] = node.scale
+    if scale.ndim == 3:
+        scale = scale[min(row, len(scale) - 1)]
+        scale = scale[slice(*chunk)] if len(scale) > 1 else scale
+        scale = scale[:, slice(*site.worker.channels)] if scale.shape[1] > 1 else scale
+    bias = site.tables.add(f"{node.name}.bias", "s32", node.bias)
+    table = site.tables.add(f"{node.name}.scale", "f32", scale)
+    return Requant(into, sums, bias, table, site.value(node.output).zero)
+
+
+def _is_streamed_sum(site: Site, node: PoolNode) -> bool:
+    """Whether one window covers the whole input, so that rows can be added as they come."""
+    rows, columns, _ = site.value(node.inputs[0]).shape
+    return node.op == "sum" and node.kernel == (rows, columns) and not any(node.pads)
+
+
+def emit_streamed_sum(site: Site, node: PoolNode) -> None:
+    """Global average: add up each row as it arrives; only one row is ever held."""
+    feed = site.feeds[node.inputs[0]]
+    rows, columns, _ = feed.shape
+    draft, channels = site.draft, feed.channels
+    value = site.value(node.inputs[0])
+    line = draft.buffer("row", value.dtype, (1, columns, channels))
+    part = draft.buffer("part", "s32", (1, 1, channels))
+    sums = draft.buffer("acc", "s32", (1, 1, channels))
+    out = draft.buffer("out", site.value(node.output).dtype, (1, 1, channels))
+    tail = Tail(site, out)
+    steps = [
+        [
+            *take_row(feed, line, 0, row),
+            SumPool(part.box(), line.box(), (1, columns)),
+            Accumulate(sums.box(), part.box()),
+        ]
+        for row in range(rows)
+    ]
+    draft.body += [*tail.setup(), Fill(sums.box(), 0), *roll(steps, "y")]
+    draft.body.append(pool_requant(site, node, out.box(), sums.box(), 0, (0, 1)))
+    draft.body += [*tail.row(0), *deliver(site, out, 0)]

@@ -1,0 +1,220 @@
+"""Schedule: layers placed on cores in order, rows streamed between them; Mapping -> Program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from isa.diagnostics import Diagnostic, Location, PimError
+from isa.program import DTYPES, Buffer, Channel, Core, Program
+from isa.target import Target
+from passes.base import Pass
+from passes.draft import CoreDraft, Feed
+from passes.emit import Site, share_of
+from passes.emit_moves import emit_move
+from passes.emit_rows import emit_rows
+from passes.emit_windows import SUM_SHARE, emit_windowed
+from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, MoveNode, Node, PoolNode
+from passes.mapping import Mapping
+from passes.queues import channel_events, queue_depths
+from passes.stages import Stage, Worker, form_stages
+from passes.tables import Names, Tables
+from passes.wiring import Wire, Wiring, even_cuts
+
+ALIGNMENT = 4  # bytes; the widest element
+
+
+@dataclass(frozen=True)
+class Schedule(Pass[Mapping, Program]):
+    """Give every stage its own cores, in topological order, and write their streams.
+
+    Before -> after: layers with parts -> one stream per core; a row is sent on as soon as it is
+    computed, and a layer starts as soon as its first window is there. Exact: yes.
+    grow: enlarge the mesh when the model needs more cores than the target has.
+    """
+
+    name: ClassVar[str] = "schedule"
+    exact: ClassVar[bool] = True
+    grow: bool = False
+
+    def run(self, unit: Mapping) -> Program:
+        stages = form_stages(unit)
+        count = sum(len(stage.workers) for stage in stages)
+        target = self._fitted(unit.target, count)
+        names = Names()
+        wiring = Wiring(unit.graph, stages, names)
+        tables = Tables(names)
+        sites = _sites(unit.graph, target, stages, wiring, tables)
+        for site in sites:
+            emit(site)
+        drafts = [site.draft for site in sites]
+        return _assemble(target, wiring, tables, drafts)
+
+    def _fitted(self, target: Target, cores: int) -> Target:
+        """The target, its mesh grown if asked for. Raises PimError M602 when it is too small."""
+        if cores <= target.cores:
+            return target
+        if self.grow:
+            return target.with_cores(cores)
+        raise PimError(
+            Diagnostic(
+                "M602",
+                f"the model needs {cores} cores ({cores * target.crossbars_per_core} crossbars); "
+                f"target {target.name} has {target.cores}",
+                hint="grow the mesh with `--tiles auto`, or choose a larger target",
+            )
+        )
+
+
+def emit(site: Site) -> None:
+    """Write one core's stream."""
+    head = site.stage.head
+    if isinstance(head, MatrixNode | PoolNode):
+        emit_windowed(site)
+    elif isinstance(head, MoveNode):
+        emit_move(site)
+    else:
+        emit_rows(site)
+
+
+def _sites(
+    graph: Graph, target: Target, stages: tuple[Stage, ...], wiring: Wiring, tables: Tables
+) -> list[Site]:
+    """All cores with their feeds; every wire must exist before the first stream is written."""
+    sites = []
+    for stage in stages:
+        sums = _chain_channels(graph, target, stage, wiring)
+        for worker in stage.workers:
+            feeds = _feeds(graph, stage, worker, wiring)
+            draft = CoreDraft(worker.core, stage.head.name)
+            sites.append(
+                Site(stage, worker, draft, feeds, sums[worker.core], graph, target, wiring, tables)
+            )
+    return sites
+
+
+def _chain_channels(
+    graph: Graph, target: Target, stage: Stage, wiring: Wiring
+) -> dict[int, tuple[str | None, str | None]]:
+    """Channels for partial sums: (from the worker before, to the worker after) by core."""
+    channels: dict[int, tuple[str | None, str | None]] = {}
+    before: str | None = None
+    for worker, following in zip(stage.workers, (*stage.workers[1:], None), strict=True):
+        after = None
+        if not worker.is_last and following is not None:
+            width = worker.channels[1] - worker.channels[0]
+            budget = int(SUM_SHARE * target.memory.core_bytes) // (4 * width)
+            columns = graph.values[stage.head.output].shape[1]
+            first, last = even_cuts(columns, max(1, budget))[0]
+            after = wiring.sums(worker, following, last - first)
+        channels[worker.core] = (before, after)
+        before = after
+    return channels
+
+
+def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
+    """What a worker must be given: its operands, and the side inputs of its tail."""
+    feeds: dict[str, Feed] = {}
+    for name in dict.fromkeys(stage.head.inputs):
+        wanted = _wanted(stage.head, graph.values[name].shape, worker)
+        feeds[name] = wiring.feed(name, worker.core, wanted)
+    if worker.is_last:
+        for name in stage.side_inputs():
+            wanted = share_of(stage.head, graph.values[name].shape, worker)
+            feeds[name] = wiring.feed(name, worker.core, wanted)
+    return feeds
+
+
+def _wanted(head: Node, shape: tuple[int, int, int], worker: Worker) -> tuple[int, int] | None:
+    """Channels of an operand that a worker reads; None for all."""
+    if worker.part is not None:
+        return worker.part.inputs
+    if isinstance(head, PoolNode | LutNode | BinaryNode):
+        return share_of(head, shape, worker)
+    return None
+
+
+def _assemble(target: Target, wiring: Wiring, tables: Tables, drafts: list[CoreDraft]) -> Program:
+    """Give buffers and queues their places and put the program together."""
+    producer = {wire.name: wire.source for wire in wiring.wires}
+    events = {draft.index: channel_events(tuple(draft.body)) for draft in drafts}
+    depths = queue_depths(events, producer)
+    arriving = defaultdict(list)
+    for wire in wiring.wires:
+        arriving[wire.target].append(_channel(wire, depths[wire.name]))
+    cores: list[Core] = []
+    channels: dict[str, Channel] = {}
+    findings: list[Diagnostic] = []
+    for draft in drafts:
+        try:
+            buffers, placed = _lay_out(draft, arriving[draft.index], target)
+        except PimError as error:
+            findings += error.diagnostics
+            continue
+        channels |= {channel.name: channel for channel in placed}
+        cores.append(
+            Core(draft.index, draft.layer, tuple(draft.matrices), buffers, tuple(draft.body))
+        )
+    if findings:
+        raise PimError(*findings)
+    return Program(
+        target=target.name,
+        target_sha256=target.sha256,
+        tensors=tuple(wiring.tensors.values()),
+        tables=tuple(tables.tables),
+        channels=tuple(channels[wire.name] for wire in wiring.wires),
+        cores=tuple(cores),
+    )
+
+
+def _channel(wire: Wire, depth: int) -> Channel:
+    return Channel(
+        wire.name, wire.source, wire.target, wire.dtype, wire.shape, depth, None, wire.carries
+    )
+
+
+def _lay_out(
+    draft: CoreDraft, queues: list[Channel], target: Target
+) -> tuple[tuple[Buffer, ...], list[Channel]]:
+    """Addresses for a core's buffers, then for its queues from the smallest; the rest go global.
+
+    Raises PimError M603 when the buffers alone are too large.
+    """
+    address, buffers = 0, []
+    for item in draft.buffers:
+        buffer = Buffer(item.name, item.dtype, item.shape, address, item.ring, item.fill)
+        buffers.append(buffer)
+        address = _after(address, buffer.bytes)
+    if address > target.memory.core_bytes:
+        raise PimError(_too_much_memory(draft, address, target))
+    placed = []
+    for queue in sorted(queues, key=lambda queue: queue.bytes):
+        end = _after(address, queue.bytes)
+        if end <= target.memory.core_bytes:
+            placed.append(replace(queue, address=address))
+            address = end
+        else:
+            placed.append(queue)
+    return tuple(buffers), placed
+
+
+def _after(address: int, size: int) -> int:
+    return -(-(address + size) // ALIGNMENT) * ALIGNMENT
+
+
+def _too_much_memory(draft: CoreDraft, needed: int, target: Target) -> Diagnostic:
+    largest = max(draft.buffers, key=lambda item: _bytes(item.dtype, item.shape))
+    rows, columns, channels = largest.shape
+    return Diagnostic(
+        "M603",
+        f"the buffers of `{draft.layer}` need {needed} bytes on one core; {target.name} has "
+        f"{target.memory.core_bytes} (largest: {rows} rows x {columns} x {channels} of "
+        f"{largest.dtype})",
+        at=Location(node=draft.layer),
+        hint="give the cores more memory with `--set memory.core_bytes=...`",
+    )
+
+
+def _bytes(dtype: str, shape: tuple[int, int, int]) -> int:
+    return shape[0] * shape[1] * shape[2] * DTYPES[dtype].itemsize

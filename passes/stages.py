@@ -1,0 +1,153 @@
+"""Stages: which nodes one group of cores computes together, and which core does what.
+
+A stage is a head node and the element-wise nodes that follow it and need nothing else of its
+result: a convolution with its activation and residual addition is one stage. Its output
+channels are divided over its cores; every core streams its share row by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+from isa.target import Target
+from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, Node, PoolNode
+from passes.mapping import Mapping, Part
+
+Range = tuple[int, int]
+ROW_SHARE = 0.5  # of a core's memory that the rows of a vector stage may take
+
+
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """One core of a stage. chain: its place among the cores whose sums add up, and their number.
+
+    channels: (start, stop) of the output channels it computes; part: its crossbars.
+    """
+
+    core: int
+    channels: Range
+    part: Part | None = None
+    chain: tuple[int, int] = (0, 1)
+
+    @property
+    def is_last(self) -> bool:
+        return self.chain[0] == self.chain[1] - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Nodes that run together, and their cores (chains one after another)."""
+
+    head: Node
+    tail: tuple[Node, ...]
+    workers: tuple[Worker, ...]
+
+    @property
+    def output(self) -> str:
+        return self.tail[-1].output if self.tail else self.head.output
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return (self.head, *self.tail)
+
+    def side_inputs(self) -> tuple[str, ...]:
+        """Values that the tail needs besides the result of the node before it."""
+        found, inner = [], {node.output for node in self.nodes}
+        for node in self.tail:
+            found += [name for name in node.inputs if name not in inner]
+        return tuple(dict.fromkeys(found))
+
+
+def form_stages(mapping: Mapping) -> tuple[Stage, ...]:
+    """Stages of a mapped graph in topological order, cores numbered from 0."""
+    stages, core = [], 0
+    for head, tail in _fuse(mapping.graph):
+        workers = _workers(mapping, head, tail, core)
+        stages.append(Stage(head, tail, workers))
+        core += len(workers)
+    return tuple(stages)
+
+
+def _fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
+    """Heads with their tails. A tail node is element-wise, of the same shape, and the only user."""
+    consumers, taken, fused = graph.consumers(), set[int](), []
+    for head in graph.nodes:
+        if id(head) in taken:
+            continue
+        tail: list[Node] = []
+        last = head
+        while (after := _only_follower(graph, consumers, last)) and id(after) not in taken:
+            tail.append(after)
+            taken.add(id(after))
+            last = after
+        fused.append((head, tuple(tail)))
+    return _ordered(fused)
+
+
+def _only_follower(graph: Graph, consumers: dict[str, list[Node]], node: Node) -> Node | None:
+    """The element-wise node that alone uses the result of ``node``, if there is one."""
+    users = consumers[node.output]
+    if len(users) != 1 or node.output in graph.outputs:
+        return None
+    user = users[0]
+    if not isinstance(user, LutNode | BinaryNode):
+        return None
+    shape = graph.values[node.output].shape
+    if graph.values[user.output].shape != shape:
+        return None
+    if isinstance(user, BinaryNode) and not _may_join(graph, node, user):
+        return None
+    return user
+
+
+def _may_join(graph: Graph, node: Node, user: BinaryNode) -> bool:
+    """Whether a binary node can run behind ``node`` without waiting for itself.
+
+    The other operand must stream at the same pace. A gate that is a function of the whole of
+    ``node``'s own input would be ready only after the last row.
+    """
+    others = [name for name in user.inputs if name != node.output]
+    return all(graph.values[name].shape == graph.values[node.output].shape for name in others)
+
+
+def _ordered(
+    fused: list[tuple[Node, tuple[Node, ...]]],
+) -> list[tuple[Node, tuple[Node, ...]]]:
+    """Put stages in an order in which every input is made by an earlier stage."""
+    maker = {node.output: at for at, (head, tail) in enumerate(fused) for node in (head, *tail)}
+    sorter = TopologicalSorter[int]()
+    for at, (head, tail) in enumerate(fused):
+        needed = {maker.get(name, at) for node in (head, *tail) for name in node.inputs}
+        sorter.add(at, *sorted(needed - {at}))
+    return [fused[at] for at in sorter.static_order()]
+
+
+def _workers(mapping: Mapping, head: Node, tail: tuple[Node, ...], core: int) -> tuple[Worker, ...]:
+    if isinstance(head, MatrixNode):
+        found: list[Worker] = []
+        for chain in mapping.layers[head.name].parts:
+            for place, part in enumerate(chain):
+                found.append(Worker(core + len(found), part.outputs, part, (place, len(chain))))
+        return tuple(found)
+    channels = mapping.graph.values[head.output].shape[2]
+    count = 1 if not _is_channelwise(head) else _vector_parts(mapping.graph, head, mapping.target)
+    count = min(count, channels)
+    cuts = [channels * part // count for part in range(count + 1)]
+    return tuple(Worker(core + part, (cuts[part], cuts[part + 1])) for part in range(count))
+
+
+def _is_channelwise(node: Node) -> bool:
+    return isinstance(node, PoolNode | LutNode | BinaryNode)
+
+
+def _vector_parts(graph: Graph, head: Node, target: Target) -> int:
+    """Cores needed so that the rows which a channel-wise stage holds fit its memory share."""
+    held = 0
+    for name in (*head.inputs, head.output):
+        rows, columns, channels = graph.values[name].shape
+        depth = 1
+        if isinstance(head, PoolNode) and name != head.output:
+            depth = min(rows, (head.kernel[0] - 1) * head.dilation[0] + 1)
+        held += depth * columns * channels
+    return -(-held // int(ROW_SHARE * target.memory.core_bytes))

@@ -1,0 +1,48 @@
+"""Constant tables of a program under construction: named once, stored once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.program import DTYPES, Table
+
+INLINE_ELEMENTS = 16  # tables up to this size stand in the text, where a person can read them
+
+
+@dataclass(eq=False)
+class Names:
+    """Identifiers for the text made from ONNX names: legal, short, each used once."""
+
+    taken: set[str] = field(default_factory=set)
+
+    def fresh(self, wish: str) -> str:
+        base = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "t"
+        base = f"t{base}" if base[0].isdigit() else base
+        name, count = base, 2
+        while name in self.taken:
+            name, count = f"{base}_{count}", count + 1
+        self.taken.add(name)
+        return name
+
+
+@dataclass(eq=False)
+class Tables:
+    """Tables by content: asking for the same values again gives the first name."""
+
+    names: Names
+    tables: list[Table] = field(default_factory=list)
+    _known: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+
+    def add(self, wish: str, dtype: str, values: NDArray[np.generic]) -> str:
+        """Name of a table that holds ``values`` as ``dtype``; ``wish`` is the name to try."""
+        array = np.ascontiguousarray(values, DTYPES[dtype])
+        key = (dtype, array.shape, array.tobytes())
+        if key not in self._known:
+            self._known[key] = self.names.fresh(wish)
+            table = Table(self._known[key], dtype, array, array.size <= INLINE_ELEMENTS)
+            self.tables.append(table)
+        return self._known[key]
