@@ -16,6 +16,8 @@ operation unit fires OU-columns of a span at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +126,8 @@ class BlockMatrix:
     def largest_sums(self) -> Int64:
         """Largest sum that each stored column can give to the ADC in one step, int64 [columns]."""
         counts = np.bitwise_count(self.cells).sum(axis=2, dtype=np.int64)
-        return counts @ (1 << np.arange(self.cell_bits))
+        sums: Int64 = counts @ (1 << np.arange(self.cell_bits))
+        return sums
 
 
 def pack_cells(values: UInt8, cell_bits: int) -> UInt8:
@@ -142,40 +145,80 @@ def fold(matrix: BlockMatrix) -> Int32:
     folded = np.zeros((matrix.inputs, matrix.outputs), np.int32)
     order = np.argsort(matrix.routing, kind="stable")
     bounds = np.flatnonzero(np.diff(matrix.routing[order], prepend=-1, append=-1))
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         _fold_groups(matrix, order[first:last], folded)
     return folded
 
 
 def _fold_groups(matrix: BlockMatrix, groups: Int64, folded: Int32) -> None:
     """Add the row groups ``groups``, which share one route list, to ``folded``."""
-    routes = matrix.routes
-    slots = slice(*routes.column_start[matrix.routing[groups[0]] :][:2])
-    start = routes.start[slots.start : slots.stop + 1]
-    if start[0] == start[-1]:
+    column, output, factor = _route_list(matrix, int(matrix.routing[groups[0]]))
+    if not len(column):
         return
+    bounds = np.flatnonzero(np.diff(output, prepend=-1, append=-1))
+    outputs = output[bounds[:-1]]
+    lines = len(groups) * matrix.rows.shape[1]
+    sums = np.empty((lines, len(outputs)), np.int32)
+    # few outputs at a time: the dense coefficients stay small although the routes are sparse
+    step = max(16, (1 << 17) // lines)
+    for low in range(0, len(outputs), step):
+        high = min(low + step, len(outputs))
+        part = slice(bounds[low], bounds[high])
+        kind = _exact_float(matrix, factor[part], bounds[low : high + 1] - bounds[low])
+        present = np.bincount(column[part]) > 0
+        used = np.flatnonzero(present)
+        coefficients = np.zeros((len(used), high - low), kind)
+        row = (np.cumsum(present) - 1)[column[part]]
+        place = np.repeat(np.arange(high - low), np.diff(bounds[low : high + 1]))
+        np.add.at(coefficients.ravel(), row * (high - low) + place, factor[part].astype(kind))
+        cells = _cells_by_line(matrix, matrix.column_start[groups][:, None] + used, kind)
+        sums[:, low:high] = (cells.reshape(lines, -1) @ coefficients).astype(np.int64)
+    _add_rows(folded, matrix.rows[groups].ravel(), outputs, sums)
+
+
+def _route_list(matrix: BlockMatrix, routing: int) -> tuple[Int64, Int32, Int64]:
+    """Column within the group, output and signed factor of each route of a list, by output."""
+    routes = matrix.routes
+    low, high = routes.column_start[routing : routing + 2]
+    start = routes.start[low : high + 1]
     taken = slice(start[0], start[-1])
-    column = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    factor = routes.sign[taken].astype(np.int32) << routes.shift[taken]
-    by_output = np.argsort(routes.output[taken], kind="stable")
-    outputs, first = np.unique(routes.output[taken][by_output], return_index=True)
-    column, factor = column[by_output], factor[by_output]
-    step = max(1, (1 << 24) // (len(column) * matrix.rows.shape[1]))
-    for low in range(0, len(groups), step):
-        chunk = groups[low : low + step]
-        index = matrix.column_start[chunk][:, None] + column
-        cells = _unpack(matrix, index)
-        sums = np.add.reduceat(cells * factor[None, :, None], first, axis=1)
-        selector = matrix.rows[chunk]
-        used = selector >= 0
-        group, line = np.nonzero(used)
-        np.add.at(folded, (selector[used][:, None], outputs[None, :]), sums[group, :, line])
+    key = routes.output[taken].astype(np.min_scalar_type(matrix.outputs))
+    order = np.argsort(key, kind="stable")  # a radix sort for up to 65,536 outputs
+    column = np.repeat(np.arange(high - low), np.diff(start))
+    factor = routes.sign[taken].astype(np.int64) << routes.shift[taken]
+    return column[order], routes.output[taken][order], factor[order]
 
 
-def _unpack(matrix: BlockMatrix, index: Int64) -> Int32:
-    """Cell values of the stored columns ``index`` [groups, columns], int32 [groups, columns, R]."""
-    planes = np.unpackbits(matrix.cells[index], axis=3, bitorder="little")
-    values = np.zeros((*index.shape, matrix.rows.shape[1]), np.int32)
-    for bit in range(matrix.cell_bits):
-        values += planes[:, :, bit, : values.shape[2]].astype(np.int32) << bit
+def _exact_float(matrix: BlockMatrix, factor: Int64, bounds: Int64) -> type[np.floating[Any]]:
+    """float32 where every partial sum of every output stays below 2^24, else float64."""
+    largest = int(np.add.reduceat(np.abs(factor), bounds[:-1]).max()) * (
+        (1 << matrix.cell_bits) - 1
+    )
+    return np.float32 if largest < 1 << 24 else np.float64
+
+
+def _cells_by_line(
+    matrix: BlockMatrix, index: Int64, kind: type[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """Cell values of the stored columns ``index`` [groups, columns], as [groups, R, columns]."""
+    packed = np.ascontiguousarray(np.moveaxis(matrix.cells[index], (2, 3), (0, 1)))
+    values = np.zeros((index.shape[0], matrix.rows.shape[1], index.shape[1]), kind)
+    for line in range(matrix.rows.shape[1]):
+        bits = (packed[:, line // 8] >> np.uint8(line % 8)) & 1
+        for plane in range(matrix.cell_bits):
+            values[:, line] += bits[plane] << np.uint8(plane)
     return values
+
+
+def _add_rows(folded: Int32, selector: Int32, outputs: Int32, sums: Int32) -> None:
+    """``folded[selector[i], outputs] += sums[i]`` for every used word line ``i``."""
+    used = np.flatnonzero(selector >= 0)
+    rows = selector[used]
+    sums = sums[used] if len(used) < len(selector) else sums
+    together = outputs[-1] - outputs[0] + 1 == len(outputs)  # a slice is far quicker than a list
+    if len(np.unique(rows)) < len(rows):
+        np.add.at(folded, (rows[:, None], outputs[None, :]), sums)
+    elif together:
+        folded[rows, outputs[0] : outputs[-1] + 1] += sums
+    else:
+        folded[rows[:, None], outputs[None, :]] += sums
