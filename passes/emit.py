@@ -14,7 +14,7 @@ from isa.operands import Region, region
 from isa.program import Shape, Statement
 from isa.target import Target
 from passes.draft import BufferDraft, CoreDraft, Feed, Range
-from passes.graph import BinaryNode, Graph, LutNode, Node, Value
+from passes.graph import BinaryNode, Graph, LutNode, Value
 from passes.roll import roll
 from passes.stages import Stage, Worker
 from passes.tables import Tables
@@ -27,13 +27,16 @@ BINARY = {"add": catalog.Add, "sub": catalog.Sub, "mul": catalog.Mul}
 class Site:
     """One core about to be written: what it computes, for whom, and what it is fed with.
 
-    feeds: by value name. sums: (channel to receive partial sums on, channel to send them on).
+    feeds: operands of the head, by value name. side_feeds: operands of the tail, likewise; a
+    value that both need arrives twice, because the tail wants it some rows later. sums: (channel
+    to receive partial sums on, channel to send them on).
     """
 
     stage: Stage
     worker: Worker
     draft: CoreDraft
     feeds: Mapping[str, Feed]
+    side_feeds: Mapping[str, Feed]
     sums: tuple[str | None, str | None]
     graph: Graph
     target: Target
@@ -117,7 +120,7 @@ class Tail:
         """Statements that turn the head's row into the stage's."""
         done: list[Statement] = []
         for name, buffer in self.sides.items():
-            done += take_row(self.site.feeds[name], buffer, 0, row)
+            done += take_row(self.site.side_feeds[name], buffer, 0, row)
         own = self.site.stage.head.output
         for node in self.site.stage.tail:
             if isinstance(node, LutNode):
@@ -186,6 +189,6 @@ def real(scale: float | None) -> float:
     return 1.0 if scale is None else scale
 
 
-def share_of(node: Node, shape: Shape, worker: Worker) -> Range:
+def share_of(shape: Shape, worker: Worker) -> Range:
     """The channels of an element-wise operand that a worker needs; one channel serves them all."""
     return worker.channels if shape[2] > 1 else (0, 1)

@@ -86,10 +86,19 @@ def _sites(
     for stage in stages:
         sums = _chain_channels(graph, target, stage, wiring)
         for worker in stage.workers:
-            feeds = _feeds(graph, stage, worker, wiring)
-            draft = CoreDraft(worker.core, stage.head.name)
             sites.append(
-                Site(stage, worker, draft, feeds, sums[worker.core], graph, target, wiring, tables)
+                Site(
+                    stage=stage,
+                    worker=worker,
+                    draft=CoreDraft(worker.core, stage.head.name),
+                    feeds=_feeds(graph, stage, worker, wiring),
+                    side_feeds=_side_feeds(graph, stage, worker, wiring),
+                    sums=sums[worker.core],
+                    graph=graph,
+                    target=target,
+                    wiring=wiring,
+                    tables=tables,
+                )
             )
     return sites
 
@@ -114,16 +123,21 @@ def _chain_channels(
 
 
 def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
-    """What a worker must be given: its operands, and the side inputs of its tail."""
-    feeds: dict[str, Feed] = {}
-    for name in dict.fromkeys(stage.head.inputs):
-        wanted = _wanted(stage.head, graph.values[name].shape, worker)
-        feeds[name] = wiring.feed(name, worker.core, wanted)
-    if worker.is_last:
-        for name in stage.side_inputs():
-            wanted = share_of(stage.head, graph.values[name].shape, worker)
-            feeds[name] = wiring.feed(name, worker.core, wanted)
-    return feeds
+    """What the head of a stage must be given on one core."""
+    return {
+        name: wiring.feed(name, worker.core, _wanted(stage.head, graph.values[name].shape, worker))
+        for name in dict.fromkeys(stage.head.inputs)
+    }
+
+
+def _side_feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
+    """What the tail of a stage must be given on one core."""
+    if not worker.is_last:
+        return {}
+    return {
+        name: wiring.feed(name, worker.core, share_of(graph.values[name].shape, worker))
+        for name in stage.side_inputs()
+    }
 
 
 def _wanted(head: Node, shape: tuple[int, int, int], worker: Worker) -> tuple[int, int] | None:
@@ -131,7 +145,7 @@ def _wanted(head: Node, shape: tuple[int, int, int], worker: Worker) -> tuple[in
     if worker.part is not None:
         return worker.part.inputs
     if isinstance(head, PoolNode | LutNode | BinaryNode):
-        return share_of(head, shape, worker)
+        return share_of(shape, worker)
     return None
 
 
