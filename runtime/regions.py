@@ -70,10 +70,11 @@ class Box:
         Each starting slot is built once. Raises PimError R710 for a region out of bounds.
         """
         row, column, channel = (_evaluator(span.start, self._env) for span in self._spans)
-        if not any(span.start.terms for span in self._spans):
-            constant = build(self._pieces((row(), column(), channel())))
-            return lambda: constant
         depth = self._storage.array.shape[1] if self._storage.ring else 0
+        if not any(span.start.terms for span in self._spans):
+            first = row() % depth if depth else row()
+            constant = build(self._pieces((first, column(), channel())))
+            return lambda: constant
         built: dict[object, T] = {}
         if not self._spans[1].start.terms and not self._spans[2].start.terms:
             fixed = (column(), channel())
