@@ -90,18 +90,13 @@ def _source_box(index: Index, name: str, base: int, shape: tuple[int, int, int])
 def _emit_boxes(site: Site, node: MoveNode, boxes: list[Box]) -> None:
     rows, columns, channels = site.value(node.output).shape
     has_gaps = bool((node.index < 0).any())
-    out = site.draft.buffer(
-        "out",
-        site.value(node.output).dtype,
-        (1, columns, channels),
-        fill=node.fill if has_gaps else None,
-    )
+    out = site.draft.buffer("out", site.value(node.output).dtype, (1, columns, channels))
     tail = Tail(site, out)
     steps = []
     for row in range(rows):
         step: list[Statement] = []
         landing = [box for box in boxes if box.rows[row] >= 0]
-        if has_gaps and len(landing) < len(boxes):
+        if has_gaps:  # again for each row: the tail works in place, on the gaps too
             step.append(Fill(out.box(), node.fill))
         for box in landing:
             feed = site.feeds[box.source]
