@@ -75,6 +75,7 @@ def test_inner_loops_stay_inside_the_outer_one() -> None:
         )
 
     rolled = roll([row(y) for y in range(5)], "y")
-    assert len(rolled) == 1 and isinstance(rolled[0], Loop)
+    assert len(rolled) == 1
+    assert isinstance(rolled[0], Loop)
     assert isinstance(rolled[0].body[0], Loop)
     assert executed(rolled) == executed(tuple(s for y in range(5) for s in row(y)))

@@ -152,7 +152,8 @@ def test_a_layer_taller_and_wider_than_a_core_is_split_and_adds_up() -> None:
     y = b.conv("x", 70, (3, 3), pads=(1, 1, 1, 1))
     graph = b.graph(y)
     parts = Split().run(OuTile(target).run(graph)).layers["Conv_0"].parts
-    assert len(parts) > 1 and len(parts[0]) > 1
+    assert len(parts) > 1
+    assert len(parts[0]) > 1
     assert_equal(b, target, y)
 
 

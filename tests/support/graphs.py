@@ -106,7 +106,8 @@ def _pool(graph: Graph, node: PoolNode, x: Ints) -> Ints:
     result = graph.values[node.output]
     if node.op == "max":
         return _windows(x, node, node.kernel, np.iinfo(x.dtype).min).max(axis=(4, 5))
-    assert node.bias is not None and node.scale is not None
+    assert node.bias is not None
+    assert node.scale is not None
     zero = graph.values[node.inputs[0]].zero
     sums = _windows(x, node, node.kernel, zero).sum(axis=(4, 5), dtype=np.int32) + node.bias
     return _saturate(sums.astype(F32) * node.scale, result)
