@@ -13,7 +13,7 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.operands import Region
 from isa.program import Channel
-from runtime.crossbar import Crossbars
+from runtime.paths import Crossbars
 from runtime.regions import Array, Box, Storage
 
 Action = Callable[[], bool]  # False: the instruction must wait, and is to be called again

@@ -1,9 +1,8 @@
-"""The crossbars of one matrix: what its blocks do to inputs, slow and obvious, or fast.
+"""What the blocks of a matrix do to inputs: the definition in NumPy, slow and obvious.
 
-Three exact ways to the same integers. *proved*: no column can exceed the ADC, so the analog sums
-are linear and the product with the folded matrix is the answer. *table* and *popcount*: bit by
-bit with the clip at every conversion, in the C kernel. `block_product` is the plain definition
-that all of them are tested against, and the bit-serial path where there is no C kernel.
+`block_product` is what every faster path of `runtime.paths` is tested against, and the bit-serial
+path itself where there is no C kernel. `linear_product` is the one for matrices where no column
+can exceed the ADC, so that the sums are linear.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import BlockMatrix, fold
+from isa.matrix import BlockMatrix
 
 Int32 = NDArray[np.int32]
 UInt8 = NDArray[np.uint8]
@@ -95,26 +94,3 @@ def exact_pieces(weights: Int32) -> Iterator[tuple[slice, NDArray[Any]]]:
     for first in range(0, len(weights), depth):
         rows = slice(first, min(first + depth, len(weights)))
         yield rows, weights[rows].astype(kind)
-
-
-class Crossbars:
-    """One matrix, prepared once for many products.
-
-    path: "proved", "table", "popcount", or "bitserial" (NumPy).
-    """
-
-    def __init__(self, blocks: BlockMatrix, adc_max: int) -> None:
-        self.blocks = blocks
-        self.adc_max = adc_max
-        self.path = "bitserial"
-        if int(blocks.largest_sums().max(initial=0)) <= adc_max:
-            self.path = "proved"
-            self._pieces = list(exact_pieces(fold(blocks)))
-
-    def multiply(self, u: UInt8, out: Int32) -> int:
-        """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations."""
-        if self.path == "proved":
-            linear_product(u, self._pieces, out)
-            return 0
-        out[...], saturated = block_product(u, self.blocks, self.adc_max)
-        return saturated

@@ -17,7 +17,8 @@ from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
 from runtime import execute, vector
-from runtime.crossbar import Crossbars
+from runtime.kernel import choose_kernel
+from runtime.paths import Crossbars
 from runtime.regions import Array
 from runtime.state import State
 
@@ -49,8 +50,11 @@ class Machine:
     def __init__(self, program: Program, target: Target) -> None:
         self.program = program
         self.target = target
+        kernel = choose_kernel()
         self._crossbars = {
-            core.index: {m.name: Crossbars(m.blocks, target.adc_max) for m in core.matrices}
+            core.index: {
+                m.name: Crossbars(m.blocks, target.adc_max, kernel, m.name) for m in core.matrices
+            }
             for core in program.cores
         }
         self._tables = {table.name: table.values for table in program.tables}

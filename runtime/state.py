@@ -13,7 +13,7 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
 from runtime.binding import EXECUTORS, Action, Binder, Queue
-from runtime.crossbar import Crossbars
+from runtime.paths import Crossbars
 from runtime.regions import Array, Storage
 
 SCRATCH_BYTES = 1 << 19  # gathered windows of one kernel call; half of a usual L2 cache

@@ -1,0 +1,60 @@
+"""The C kernel; see runtime/_crossbar.c. Every array is C-contiguous; every size is checked."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Plan:
+    """An opaque, immutable block matrix (a PyCapsule; the name exists for type checkers only)."""
+
+def gemm(
+    u: NDArray[np.uint8], weights: NDArray[np.int8], out: NDArray[np.int32], level: int
+) -> None:
+    """``out = u @ weights``; weights: [output tiles, ceil(inputs / 4), 16, 4].
+
+    Raises ValueError when the sizes differ, TypeError for another element type.
+    """
+
+def plan(
+    inputs: int,
+    outputs: int,
+    adc_max: int,
+    rows: NDArray[np.int32],
+    first: NDArray[np.int64],
+    cells: NDArray[np.uint8],
+    list_groups: NDArray[np.int64],
+    list_columns: NDArray[np.int64],
+    list_outputs: NDArray[np.int64],
+    output: NDArray[np.int32],
+    entry: NDArray[np.int64],
+    slot: NDArray[np.int32],
+    factor: NDArray[np.int32],
+    /,
+) -> Plan:
+    """Check and copy a block matrix.
+
+    rows: [groups, R], -1 unused; the groups of one route list stand together. first: [groups],
+    the first stored column. cells: as in BlockMatrix. list_groups: [lists + 1], the groups of
+    each list. list_columns: [lists], stored columns of each of its groups. list_outputs:
+    [lists + 1], ranges of ``output`` and ``entry``. output: [entries]. entry: [entries + 1],
+    ranges of ``slot`` (column within the group) and ``factor``, both [routes].
+    """
+
+def serial(
+    plan: Plan,
+    u: NDArray[np.uint8],
+    out: NDArray[np.int32],
+    method: Literal["table", "popcount"],
+    level: int,
+) -> int:
+    """Bit-serial product with the clip at ``adc_max``; returns the saturated conversions."""
+
+def can_table(plan: Plan) -> bool:
+    """Whether method "table" can do the plan: a group's largest sum fits a byte."""
+
+def best_level() -> int:
+    """0 portable, 1 AVX2, 2 AVX-512 with VNNI and BITALG."""
+
+def source_hash() -> str:
+    """The sha256 of the source file that the kernel was compiled from."""

@@ -1,0 +1,201 @@
+"""The way each matrix takes through the kernel, chosen by proof, and its data made ready for it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.diagnostics import Diagnostic, PimError
+from isa.matrix import BlockMatrix, Routes, fold
+from runtime.crossbar import Int32, UInt8, block_product, exact_pieces, linear_product
+from runtime.kernel import Kernel
+
+MAX_GEMM_INPUTS = 65536  # as MAX_INPUTS of the C kernel
+FEW_WINDOWS = 8  # up to here popcount beats the building of tables (benchmarks/kernel.py)
+
+
+class Path(Protocol):
+    """One prepared matrix on one way."""
+
+    name: str
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations."""
+
+
+class Crossbars:
+    """A programmed matrix, prepared once for many products.
+
+    proved: no conversion can exceed ``adc_max``, so the sums are linear. path: "proved", "table"
+    (popcount where windows are few), "popcount", or "bitserial" in NumPy.
+    Raises PimError R720 when PIMC_PATH forces a path that would not be exact.
+    """
+
+    def __init__(self, blocks: BlockMatrix, adc_max: int, kernel: Kernel, name: str = "") -> None:
+        self.blocks = blocks
+        self.largest_sum = int(blocks.largest_sums().max(initial=0))
+        self.proved = self.largest_sum <= adc_max
+        if kernel.path == "proved" and not self.proved:
+            message = (
+                f"PIMC_PATH=proved, but a column of matrix `{name}` can sum up to "
+                f"{self.largest_sum} and the ADC saturates at {adc_max}"
+            )
+            raise PimError(Diagnostic("R720", message, hint="leave PIMC_PATH at `auto`"))
+        if self.proved and kernel.path in ("auto", "proved"):
+            self._path = _linear(fold(blocks), kernel)
+        else:
+            self._path = _serial(blocks, adc_max, kernel, name)
+        self.path = self._path.name
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations.
+
+        u: C-contiguous. out: int32 [windows, outputs], C-contiguous.
+        """
+        return self._path.multiply(u, out)
+
+
+def _linear(weights: Int32, kernel: Kernel) -> Path:
+    fits = int(np.abs(weights.astype(np.int64)).max(initial=0)) <= 127 or (
+        weights.min() >= -128 and weights.max() <= 127
+    )
+    # NumPy's BLAS is quicker than the AVX2 and portable products, and as exact
+    if kernel.extension is None or not fits or len(weights) > MAX_GEMM_INPUTS:
+        return _LinearBlas(weights)
+    return _LinearC(weights, kernel.extension, kernel.level)
+
+
+def _serial(blocks: BlockMatrix, adc_max: int, kernel: Kernel, name: str) -> Path:
+    if kernel.extension is None:
+        return _SerialNumpy(blocks, adc_max)
+    path = _SerialC(blocks, adc_max, kernel)
+    if kernel.path == "table" and path.name != "table":
+        message = (
+            f"PIMC_PATH=table, but the groups of matrix `{name}` can sum beyond a byte "
+            f"({blocks.rows.shape[1]} word lines of {blocks.cell_bits}-bit cells)"
+        )
+        raise PimError(Diagnostic("R720", message, hint="PIMC_PATH=popcount does any matrix"))
+    return path
+
+
+class _LinearBlas:
+    """Product with W* in floating-point pieces that are exact."""
+
+    name = "proved"
+
+    def __init__(self, weights: Int32) -> None:
+        self._pieces = list(exact_pieces(weights))
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        linear_product(u, self._pieces, out)
+        return 0
+
+
+class _LinearC:
+    """Product with W* in 8-bit integers."""
+
+    name = "proved"
+
+    def __init__(self, weights: Int32, extension: ModuleType, level: int) -> None:
+        self._packed = pack_weights(weights)
+        self._gemm = extension.gemm
+        self._level = level
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        self._gemm(u, self._packed, out, self._level)
+        return 0
+
+
+class _SerialNumpy:
+    """The definition itself."""
+
+    name = "bitserial"
+
+    def __init__(self, blocks: BlockMatrix, adc_max: int) -> None:
+        self._blocks = blocks
+        self._adc_max = adc_max
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        out[...], saturated = block_product(u, self._blocks, self._adc_max)
+        return saturated
+
+
+class _SerialC:
+    """Bit by bit in C."""
+
+    def __init__(self, blocks: BlockMatrix, adc_max: int, kernel: Kernel) -> None:
+        extension = kernel.extension
+        assert extension is not None
+        self._plan = make_plan(extension, blocks, adc_max)
+        self._serial = extension.serial
+        self._level = kernel.level
+        can_table = extension.can_table(self._plan) and kernel.path != "popcount"
+        self.name = "table" if can_table else "popcount"
+        self._few = FEW_WINDOWS if kernel.path != "table" else 0
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        method = "popcount" if len(u) <= self._few else self.name
+        saturated: int = self._serial(self._plan, u, out, method, self._level)
+        return saturated
+
+
+def pack_weights(weights: Int32) -> NDArray[np.int8]:
+    """Weights [inputs, outputs] as the C kernel reads them: [output tiles, inputs / 4, 16, 4]."""
+    inputs, outputs = weights.shape
+    padded = np.zeros((-(-inputs // 4) * 4, -(-outputs // 16) * 16), np.int8)
+    padded[:inputs, :outputs] = weights
+    tiles = padded.reshape(-1, 4, padded.shape[1] // 16, 16)
+    return np.ascontiguousarray(tiles.transpose(2, 0, 3, 1))
+
+
+def make_plan(extension: ModuleType, blocks: BlockMatrix, adc_max: int) -> object:
+    """Bring the groups of each route list together, its routes in order of their outputs."""
+    order = np.argsort(blocks.routing, kind="stable")
+    lists = len(blocks.routes.column_start) - 1
+    groups = np.concatenate([[0], np.cumsum(np.bincount(blocks.routing, minlength=lists))])
+    list_outputs, output, entry, slot, factor = _routes_by_output(blocks.routes, blocks.outputs)
+    return extension.plan(
+        blocks.inputs,
+        blocks.outputs,
+        min(adc_max, 65535),
+        np.ascontiguousarray(blocks.rows[order]),
+        np.ascontiguousarray(blocks.column_start[:-1][order]),
+        np.ascontiguousarray(blocks.cells),
+        groups.astype(np.int64),
+        np.diff(blocks.routes.column_start),
+        list_outputs,
+        output,
+        entry,
+        slot,
+        factor,
+    )
+
+
+def _routes_by_output(
+    routes: Routes, outputs: int
+) -> tuple[NDArray[np.int64], Int32, NDArray[np.int64], Int32, Int32]:
+    """Routes sorted by list, output and column; those that share all three become one factor."""
+    slots = np.repeat(np.arange(len(routes.start) - 1), np.diff(routes.start))
+    lists = np.searchsorted(routes.column_start, slots, side="right") - 1
+    key = lists * outputs + routes.output
+    order = np.argsort(key, kind="stable")  # by column within a key already
+    key, column = key[order], (slots - routes.column_start[lists])[order]
+    factor = routes.sign[order].astype(np.int64) << routes.shift[order]
+    if len(key):
+        new = np.flatnonzero(np.diff(key, prepend=-1) | (np.diff(column, prepend=-1) != 0))
+        factor = np.add.reduceat(factor, new)
+        key, column = key[new], column[new]
+    entry = np.flatnonzero(np.diff(key, prepend=-1, append=-1)) if len(key) else np.zeros(1, int)
+    entry_key = key[entry[:-1]]
+    count = len(routes.column_start) - 1
+    bounds = np.searchsorted(entry_key, np.arange(count + 1) * outputs)
+    return (
+        bounds.astype(np.int64),
+        (entry_key % outputs).astype(np.int32),
+        entry.astype(np.int64),
+        column.astype(np.int32),
+        factor.astype(np.int32),
+    )
