@@ -67,16 +67,26 @@ class Feed:
         return self.wanted[1] - self.wanted[0]
 
     def receive(
-        self, into: BufferDraft, into_row: int, row: int, column: int = 0, channel: int = 0
+        self,
+        into: BufferDraft,
+        into_row: int,
+        row: int,
+        column: int = 0,
+        channel: int = 0,
+        piece: Range | None = None,
     ) -> list[list[Statement]]:
-        """Steps, one per message chunk, that put row ``row`` of the value into a buffer.
+        """Steps, one per message, that put row ``row`` of the value into a buffer.
 
-        ``column`` and ``channel`` are where the row starts in the buffer.
+        ``column`` and ``channel`` are where the row starts in the buffer. piece: take only the
+        messages within these columns; then it is the piece that starts there.
         """
         low = self.wanted[0] - channel
+        left, right = piece or (0, self.shape[1])
         steps: list[list[Statement]] = []
         for first, last in self.chunks:
-            columns = (column + first, column + last)
+            if not left <= first < last <= right:
+                continue
+            columns = (column + first - left, column + last - left)
             if self.tensor is not None:
                 box = into.box(into_row, 1, columns, (channel, channel + self.channels))
                 whole = self.wanted == (0, self.shape[2])

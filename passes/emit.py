@@ -63,44 +63,68 @@ def rolled(steps: Sequence[Sequence[Statement]]) -> list[Statement]:
 
 
 def take_row(
-    feed: Feed, into: BufferDraft, into_row: int, row: int, column: int = 0
+    feed: Feed,
+    into: BufferDraft,
+    into_row: int,
+    row: int,
+    column: int = 0,
+    piece: Range | None = None,
 ) -> list[Statement]:
-    """Statements that receive one row of a value, piece by piece."""
-    return rolled(feed.receive(into, into_row, row, column))
+    """Statements that receive one row of a value, or its columns ``piece``, message by message.
+
+    The row, or the piece, starts at ``column`` of the buffer.
+    """
+    return rolled(feed.receive(into, into_row, row, column, piece=piece))
 
 
-def deliver(site: Site, out: BufferDraft, row: int) -> list[Statement]:
-    """Statements that store and send one finished row of the stage's result."""
+def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statement]:
+    """Statements that store and send columns ``piece`` of a finished row, which ``out`` holds.
+
+    ``piece`` is one message, or the whole row, which then goes out message by message.
+    """
     name = site.stage.output
     outlet = site.wiring.outlet(name, site.worker)
     first = site.worker.channels[0]
     done: list[Statement] = []
+    width = piece[1] - piece[0]
     if outlet.tensor is not None:
-        rows, _, channels = site.value(name).shape
-        whole = site.worker.channels == (0, channels)
-        if rows == 1 and whole:
-            done.append(Store(Region(outlet.tensor), out.box()))
-        else:
-            share = None if whole else site.worker.channels
-            done.append(Store(region(outlet.tensor, row, channels=share), out.box()))
+        done.append(
+            Store(_global_box(site, outlet.tensor, row, piece), out.box(columns=(0, width)))
+        )
     steps: list[list[Statement]] = []
     for chunk in site.wiring.chunks(name) if outlet.wires else ():
-        steps.append(
-            [
-                Send(channel, out.box(0, 1, chunk, (held[0] - first, held[1] - first)))
-                for channel, held in outlet.wires
-            ]
-        )
+        if piece[0] <= chunk[0] and chunk[1] <= piece[1]:
+            held_columns = (chunk[0] - piece[0], chunk[1] - piece[0])
+            steps.append(
+                [
+                    Send(channel, out.box(0, 1, held_columns, (held[0] - first, held[1] - first)))
+                    for channel, held in outlet.wires
+                ]
+            )
     return done + rolled(steps)
 
 
+def _global_box(site: Site, tensor: str, row: int, piece: Range) -> Region:
+    """The part of an output tensor that a worker writes; whole axes are left out."""
+    rows, columns, channels = site.value(site.stage.output).shape
+    whole_row = piece == (0, columns)
+    whole = site.worker.channels == (0, channels)
+    if rows == 1 and whole_row and whole:
+        return Region(tensor)
+    share = None if whole else site.worker.channels
+    return region(tensor, row, columns=None if whole_row else piece, channels=share)
+
+
 class Tail:
-    """The element-wise nodes behind a head, applied to one finished row in place."""
+    """The element-wise nodes behind a head, applied in place to a piece of a finished row.
+
+    out: the buffer that holds the piece; as wide as the widest piece.
+    """
 
     def __init__(self, site: Site, out: BufferDraft) -> None:
         self.site, self.out = site, out
         self.sides = {
-            name: site.draft.buffer("side", site.value(name).dtype, (1, *site.own_shape(name)[1:]))
+            name: site.draft.buffer("side", site.value(name).dtype, out.shape)
             for name in site.stage.side_inputs()
         }
         self.constants = {
@@ -116,27 +140,29 @@ class Tail:
             for buffer, table in self.constants.values()
         ]
 
-    def row(self, row: int) -> list[Statement]:
-        """Statements that turn the head's row into the stage's."""
+    def apply(self, row: int, piece: Range) -> list[Statement]:
+        """Statements that turn columns ``piece`` of the head's row into the stage's."""
         done: list[Statement] = []
         for name, buffer in self.sides.items():
-            done += take_row(self.site.side_feeds[name], buffer, 0, row)
+            done += take_row(self.site.side_feeds[name], buffer, 0, row, piece=piece)
         own = self.site.stage.head.output
+        box = self.out.box(columns=(0, piece[1] - piece[0]))
         for node in self.site.stage.tail:
             if isinstance(node, LutNode):
-                done.append(lut(self.site, node, self.out.box(), self.out.box()))
+                done.append(lut(self.site, node, box, box))
             elif isinstance(node, BinaryNode):
-                done.append(self._binary(node, own, row))
+                done.append(self._binary(node, own, row, piece, box))
             own = node.output
         return done
 
-    def _binary(self, node: BinaryNode, own: str, row: int) -> Statement:
+    def _binary(self, node: BinaryNode, own: str, row: int, piece: Range, box: Region) -> Statement:
+        width = (0, piece[1] - piece[0])
         operands = [
-            self.out.box() if name == own else self.sides[name].box() for name in node.inputs
+            box if name == own else self.sides[name].box(columns=width) for name in node.inputs
         ]
         if node.constant is not None:
-            operands.append(constant_row(self.constants[node.name][0], row))
-        return binary(self.site, node, self.out.box(), operands[0], operands[1])
+            operands.append(constant_row(self.constants[node.name][0], row, piece))
+        return binary(self.site, node, box, operands[0], operands[1])
 
 
 def lut(site: Site, node: LutNode, into: Region, source: Region) -> Lut:
@@ -179,9 +205,10 @@ def constant_buffer(site: Site, node: BinaryNode) -> tuple[BufferDraft, str]:
     return buffer, site.tables.add(f"{node.name}.constant", dtype, values)
 
 
-def constant_row(buffer: BufferDraft, row: int) -> Region:
-    """Row ``row`` of a constant, or its only one."""
-    return buffer.box() if buffer.shape[0] == 1 else buffer.box(row)
+def constant_row(buffer: BufferDraft, row: int, piece: Range) -> Region:
+    """Columns ``piece`` of row ``row`` of a constant, or its only row and column."""
+    columns = piece if buffer.shape[1] > 1 else None
+    return buffer.box(row if buffer.shape[0] > 1 else 0, 1, columns)
 
 
 def real(scale: float | None) -> float:

@@ -91,7 +91,7 @@ def _emit_boxes(site: Site, node: MoveNode, boxes: list[Box]) -> None:
     rows, columns, channels = site.value(node.output).shape
     has_gaps = bool((node.index < 0).any())
     out = site.draft.buffer("out", site.value(node.output).dtype, (1, columns, channels))
-    tail = Tail(site, out)
+    tail, whole = Tail(site, out), (0, columns)
     steps = []
     for row in range(rows):
         step: list[Statement] = []
@@ -102,7 +102,7 @@ def _emit_boxes(site: Site, node: MoveNode, boxes: list[Box]) -> None:
             feed = site.feeds[box.source]
             pieces = feed.receive(out, 0, box.rows[row], box.column, box.channel)
             step += roll(pieces, "x")
-        steps.append([*step, *tail.row(row), *deliver(site, out, row)])
+        steps.append([*step, *tail.apply(row, whole), *deliver(site, out, row, whole)])
     site.draft.body += [*tail.setup(), *roll(steps, "y")]
 
 
@@ -117,7 +117,7 @@ def _emit_gather(site: Site, node: MoveNode) -> None:
         "rows", site.value(name).dtype, (height, *feed.shape[1:]), ring=height < feed.shape[0]
     )
     out = site.draft.buffer("out", site.value(node.output).dtype, (1, columns, channels))
-    tail = Tail(site, out)
+    tail, whole = Tail(site, out), (0, columns)
     steps, taken = [], 0
     row_size = feed.shape[1] * feed.shape[2]
     for row, (first, last) in enumerate(reach):
@@ -134,7 +134,7 @@ def _emit_gather(site: Site, node: MoveNode) -> None:
         index = site.tables.add(f"{node.name}.index", "s32", table)
         source = ring.box(first, last - first)
         step.append(Gather(out.box(), source, index, node.fill))
-        steps.append([*step, *tail.row(row), *deliver(site, out, row)])
+        steps.append([*step, *tail.apply(row, whole), *deliver(site, out, row, whole)])
     if feed.tensor is None:
         steps += [take_row(feed, ring, row, row) for row in range(taken, feed.shape[0])]
     site.draft.body += [*tail.setup(), *roll(steps, "y")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isa.catalog import Const, Lrn, Softmax
 from isa.operands import Region
 from isa.program import Statement
-from passes.draft import BufferDraft
+from passes.draft import BufferDraft, Range
 from passes.emit import (
     Site,
     Tail,
@@ -15,6 +15,7 @@ from passes.emit import (
     deliver,
     lut,
     real,
+    rolled,
     take_row,
 )
 from passes.graph import BinaryNode, LrnNode, LutNode, Node, SoftmaxNode
@@ -22,35 +23,44 @@ from passes.roll import roll
 
 
 def emit_rows(site: Site) -> None:
-    """Write the stream of a stage whose head maps one row of its operands to one row."""
+    """Write the stream of a stage whose head maps one piece of a row to one piece."""
     head, draft = site.stage.head, site.draft
-    rows = site.value(head.output).shape[0]
-    operands = _Operands(site, head)
-    out = draft.buffer("out", site.value(head.output).dtype, (1, *site.own_shape(head.output)[1:]))
+    rows, _, channels = site.own_shape(head.output)
+    pieces = site.wiring.chunks(head.output)
+    widest = max(last - first for first, last in pieces)
+    operands = _Operands(site, head, widest)
+    out = draft.buffer("out", site.value(head.output).dtype, (1, widest, channels))
     tail = Tail(site, out)
-    steps = [
-        [
-            *operands.take(row),
-            _apply(site, head, out.box(), operands.regions(row)),
-            *tail.row(row),
-            *deliver(site, out, row),
+
+    def step(row: int, piece: Range) -> list[Statement]:
+        box = out.box(columns=(0, piece[1] - piece[0]))
+        return [
+            *operands.take(row, piece),
+            _apply(site, head, box, operands.regions(row, piece)),
+            *tail.apply(row, piece),
+            *deliver(site, out, row, piece),
         ]
-        for row in range(rows)
-    ]
+
+    steps = [rolled([step(row, piece) for piece in pieces]) for row in range(rows)]
     draft.body += [*operands.setup(), *tail.setup(), *roll(steps, "y")]
 
 
 class _Operands:
-    """Buffers for the operands of a head; one that has a single row is received once."""
+    """Buffers for the operands of a head.
 
-    def __init__(self, site: Site, head: Node) -> None:
+    An operand of the result's shape comes piece by piece; one that broadcasts is kept by rows:
+    received once if it has a single row, else at the start of each row.
+    """
+
+    def __init__(self, site: Site, head: Node, widest: int) -> None:
         self.site, self.head = site, head
-        self.rows = site.value(head.output).shape[0]
+        self.shape = site.value(head.output).shape
         self.buffers: dict[str, BufferDraft] = {}
         for name in dict.fromkeys(head.inputs):
             feed = site.feeds[name]
+            width = widest if self._is_piecewise(name) else feed.shape[1]
             dtype = site.value(name).dtype
-            self.buffers[name] = site.draft.buffer("in", dtype, (1, feed.shape[1], feed.channels))
+            self.buffers[name] = site.draft.buffer("in", dtype, (1, width, feed.channels))
         self.constant: tuple[BufferDraft, str] | None = None
         if isinstance(head, BinaryNode) and head.constant is not None:
             self.constant = constant_buffer(site, head)
@@ -61,25 +71,39 @@ class _Operands:
             buffer, table = self.constant
             done.append(Const(buffer.box(rows=buffer.shape[0]), table))
         for name, buffer in self.buffers.items():
-            if self._is_single(name):
+            if self._is_kept(name):
                 done += take_row(self.site.feeds[name], buffer, 0, 0)
         return done
 
-    def take(self, row: int) -> list[Statement]:
+    def take(self, row: int, piece: Range) -> list[Statement]:
         done: list[Statement] = []
         for name, buffer in self.buffers.items():
-            if not self._is_single(name):
-                done += take_row(self.site.feeds[name], buffer, 0, row)
+            feed = self.site.feeds[name]
+            if self._is_piecewise(name):
+                done += take_row(feed, buffer, 0, row, piece=piece)
+            elif not self._is_kept(name) and piece[0] == 0:
+                done += take_row(feed, buffer, 0, row)
         return done
 
-    def regions(self, row: int) -> list[Region]:
-        found = [self.buffers[name].box() for name in self.head.inputs]
+    def regions(self, row: int, piece: Range) -> list[Region]:
+        found = []
+        for name in self.head.inputs:
+            buffer = self.buffers[name]
+            columns = (0, piece[1] - piece[0]) if self._is_piecewise(name) else piece
+            found.append(buffer.box(columns=columns if buffer.shape[1] > 1 else None))
         if self.constant is not None:
-            found.append(constant_row(self.constant[0], row))
+            found.append(constant_row(self.constant[0], row, piece))
         return found
 
-    def _is_single(self, name: str) -> bool:
-        return self.rows > 1 and self.site.feeds[name].shape[0] == 1
+    def _is_piecewise(self, name: str) -> bool:
+        """Whether the operand travels in the same pieces as the result."""
+        wiring = self.site.wiring
+        rows, columns, _ = self.site.value(name).shape
+        same = (rows, columns) == self.shape[:2]
+        return same and wiring.chunks(name) == wiring.chunks(self.head.output)
+
+    def _is_kept(self, name: str) -> bool:
+        return self.site.value(name).shape[0] == 1 and not self._is_piecewise(name)
 
 
 def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Statement:

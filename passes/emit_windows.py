@@ -15,9 +15,6 @@ from passes.draft import BufferDraft, Feed, Range
 from passes.emit import Site, Tail, deliver, rolled, take_row
 from passes.graph import MatrixNode, PoolNode
 from passes.roll import roll
-from passes.wiring import even_cuts
-
-SUM_SHARE = 0.25  # of a core's memory that the 32-bit sums of one piece of a row may take
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,8 @@ def _ring(site: Site, name: str, window: Window, fill: int) -> BufferDraft:
     )
 
 
-def _sum_chunks(site: Site, columns: int, channels: int) -> tuple[Range, ...]:
-    """Pieces of an output row whose 32-bit sums fit their share of the memory."""
-    budget = int(SUM_SHARE * site.target.memory.core_bytes)
-    return even_cuts(columns, max(1, budget // (4 * channels)))
+def _widest(pieces: tuple[Range, ...]) -> int:
+    return max(last - first for first, last in pieces)
 
 
 class _MatrixRow:
@@ -135,34 +130,22 @@ class _MatrixRow:
         self.ring = _ring(site, node.inputs[0], window, self.padding)
         name = site.wiring.names.fresh(f"{site.label}.{site.worker.chain[0]}.w")
         self.matrix = site.draft.matrix(name, part.inputs, part.outputs, part.blocks)
-        _, columns, channels = site.own_shape(node.output)
-        self.chunks = _sum_chunks(site, columns, channels)
-        widest = max(last - first for first, last in self.chunks)
-        self.sums = site.draft.buffer("acc", "s32", (1, widest, channels))
-        self.partial = (
-            site.draft.buffer("part", "s32", (1, widest, channels)) if site.sums[0] else None
-        )
-        self.out = self.tail = None
-        if site.worker.is_last:
-            dtype = site.value(site.stage.head.output).dtype
-            self.out = site.draft.buffer("out", dtype, (1, columns, channels))
-            self.tail = Tail(site, self.out)
-            self.bias, self.scale = self._requant_tables()
+        self.pieces = site.wiring.chunks(node.output)
+        self.shape = (1, _widest(self.pieces), site.own_shape(node.output)[2])
+        self.sums = site.draft.buffer("acc", "s32", self.shape)
+        self.partial = site.draft.buffer("part", "s32", self.shape) if site.sums[0] else None
+        self.finish = _Finish(self) if site.worker.is_last else None
 
     def setup(self) -> list[Statement]:
-        return self.tail.setup() if self.tail else []
+        return self.finish.tail.setup() if self.finish else []
 
     def row(self, row: int) -> list[Statement]:
-        done = rolled([self._chunk(row, chunk) for chunk in self.chunks])
-        if self.out is not None and self.tail is not None:
-            done += [*self.tail.row(row), *deliver(self.site, self.out, row)]
-        return done
+        return rolled([self._piece(row, piece) for piece in self.pieces])
 
-    def _chunk(self, row: int, chunk: Range) -> list[Statement]:
-        window, width = self.window, (0, chunk[1] - chunk[0])
+    def _piece(self, row: int, piece: Range) -> list[Statement]:
+        window, width = self.window, (0, piece[1] - piece[0])
         sums = self.sums.box(columns=width)
-        top = row * window.stride[0]
-        source = self.ring.box(top, window.rows, window.columns(chunk))
+        source = self.ring.box(row * window.stride[0], window.rows, window.columns(piece))
         step: list[Statement] = [
             Mvm(sums, self.matrix.name, source, window.kernel, window.stride[1], window.dilation)
         ]
@@ -172,10 +155,29 @@ class _MatrixRow:
             step += [Recv(partial, before), Accumulate(sums, partial)]
         if after is not None:
             step.append(Send(after, sums))
-        elif self.out is not None:
-            zero = self.site.value(self.node.output).zero
-            step.append(Requant(self.out.box(0, 1, chunk), sums, self.bias, self.scale, zero))
+        if self.finish is not None:
+            step += self.finish.piece(row, piece, sums)
         return step
+
+
+class _Finish:
+    """What the last core of a chain does with the sums: requantize, tail, deliver."""
+
+    def __init__(self, rows: _MatrixRow) -> None:
+        self.site, self.node = rows.site, rows.node
+        dtype = self.site.value(self.node.output).dtype
+        self.out = self.site.draft.buffer("out", dtype, rows.shape)
+        self.tail = Tail(self.site, self.out)
+        self.bias, self.scale = self._requant_tables()
+
+    def piece(self, row: int, piece: Range, sums: Region) -> list[Statement]:
+        zero = self.site.value(self.node.output).zero
+        box = self.out.box(columns=(0, piece[1] - piece[0]))
+        return [
+            Requant(box, sums, self.bias, self.scale, zero),
+            *self.tail.apply(row, piece),
+            *deliver(self.site, self.out, row, piece),
+        ]
 
     def _requant_tables(self) -> tuple[str, str]:
         """Bias, with the constant of the unsigned input stream folded in, and scale."""
@@ -198,41 +200,37 @@ class _PoolRow:
         lowest = -128 if value.dtype == "s8" else 0
         self.padding = lowest if node.op == "max" else value.zero
         self.ring = _ring(site, node.inputs[0], window, self.padding)
-        _, columns, channels = site.own_shape(node.output)
-        self.chunks = _sum_chunks(site, columns, channels)
-        widest = max(last - first for first, last in self.chunks)
+        self.pieces = site.wiring.chunks(node.output)
+        shape = (1, _widest(self.pieces), site.own_shape(node.output)[2])
         if node.op == "sum":
-            self.sums = site.draft.buffer("acc", "s32", (1, widest, channels))
-        dtype = site.value(node.output).dtype
-        self.out = site.draft.buffer("out", dtype, (1, columns, channels))
+            self.sums = site.draft.buffer("acc", "s32", shape)
+        self.out = site.draft.buffer("out", site.value(node.output).dtype, shape)
         self.tail = Tail(site, self.out)
 
     def setup(self) -> list[Statement]:
         return self.tail.setup()
 
     def row(self, row: int) -> list[Statement]:
-        window, top = self.window, row * self.window.stride[0]
-        how = (window.kernel, window.stride[1], window.dilation)
-        if self.node.op == "max":
-            whole = (0, self.out.shape[1])
-            source = self.ring.box(top, window.rows, window.columns(whole))
-            done: list[Statement] = [MaxPool(self.out.box(), source, *how)]
-        else:
-            done = rolled([self._sum_chunk(row, chunk) for chunk in self.chunks])
-        return [*done, *self.tail.row(row), *deliver(self.site, self.out, row)]
+        return rolled([self._piece(row, piece) for piece in self.pieces])
 
-    def _sum_chunk(self, row: int, chunk: Range) -> list[Statement]:
-        window = self.window
-        sums = self.sums.box(columns=(0, chunk[1] - chunk[0]))
-        source = self.ring.box(row * window.stride[0], window.rows, window.columns(chunk))
-        return [
-            SumPool(sums, source, window.kernel, window.stride[1], window.dilation),
-            pool_requant(self.site, self.node, self.out.box(0, 1, chunk), sums, row, chunk),
-        ]
+    def _piece(self, row: int, piece: Range) -> list[Statement]:
+        window, width = self.window, (0, piece[1] - piece[0])
+        how = (window.kernel, window.stride[1], window.dilation)
+        source = self.ring.box(row * window.stride[0], window.rows, window.columns(piece))
+        out = self.out.box(columns=width)
+        if self.node.op == "max":
+            done: list[Statement] = [MaxPool(out, source, *how)]
+        else:
+            sums = self.sums.box(columns=width)
+            done = [
+                SumPool(sums, source, *how),
+                pool_requant(self.site, self.node, out, sums, row, piece),
+            ]
+        return [*done, *self.tail.apply(row, piece), *deliver(self.site, self.out, row, piece)]
 
 
 def pool_requant(
-    site: Site, node: PoolNode, into: Region, sums: Region, row: int, chunk: Range
+    site: Site, node: PoolNode, into: Region, sums: Region, row: int, piece: Range
 ) -> Requant:
     """Scale the sums of a pool; border windows may have a scale of their own."""
     if node.bias is None or node.scale is None:
@@ -240,7 +238,7 @@ def pool_requant(
     scale: NDArray[np.float32] = node.scale
     if scale.ndim == 3:
         scale = scale[min(row, len(scale) - 1)]
-        scale = scale[slice(*chunk)] if len(scale) > 1 else scale
+        scale = scale[slice(*piece)] if len(scale) > 1 else scale
         scale = scale[:, slice(*site.worker.channels)] if scale.shape[1] > 1 else scale
     bias = site.tables.add(f"{node.name}.bias", "s32", node.bias)
     table = site.tables.add(f"{node.name}.scale", "f32", scale)
@@ -274,4 +272,4 @@ def emit_streamed_sum(site: Site, node: PoolNode) -> None:
     ]
     draft.body += [*tail.setup(), Fill(sums.box(), 0), *roll(steps, "y")]
     draft.body.append(pool_requant(site, node, out.box(), sums.box(), 0, (0, 1)))
-    draft.body += [*tail.row(0), *deliver(site, out, 0)]
+    draft.body += [*tail.apply(0, (0, 1)), *deliver(site, out, 0, (0, 1))]

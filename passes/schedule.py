@@ -14,13 +14,13 @@ from passes.draft import CoreDraft, Feed
 from passes.emit import Site, share_of
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
-from passes.emit_windows import SUM_SHARE, emit_windowed
+from passes.emit_windows import emit_windowed
 from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, MoveNode, Node, PoolNode
 from passes.mapping import Mapping
-from passes.queues import channel_events, queue_depths
+from passes.queues import SLACK, channel_events, queue_depths
 from passes.stages import Stage, Worker, form_stages
 from passes.tables import Names, Tables
-from passes.wiring import Wire, Wiring, even_cuts
+from passes.wiring import Wire, Wiring
 
 ALIGNMENT = 4  # bytes; the widest element
 
@@ -84,7 +84,7 @@ def _sites(
     """All cores with their feeds; every wire must exist before the first stream is written."""
     sites = []
     for stage in stages:
-        sums = _chain_channels(graph, target, stage, wiring)
+        sums = _chain_channels(stage, wiring)
         for worker in stage.workers:
             sites.append(
                 Site(
@@ -103,19 +103,14 @@ def _sites(
     return sites
 
 
-def _chain_channels(
-    graph: Graph, target: Target, stage: Stage, wiring: Wiring
-) -> dict[int, tuple[str | None, str | None]]:
+def _chain_channels(stage: Stage, wiring: Wiring) -> dict[int, tuple[str | None, str | None]]:
     """Channels for partial sums: (from the worker before, to the worker after) by core."""
     channels: dict[int, tuple[str | None, str | None]] = {}
     before: str | None = None
     for worker, following in zip(stage.workers, (*stage.workers[1:], None), strict=True):
         after = None
         if not worker.is_last and following is not None:
-            width = worker.channels[1] - worker.channels[0]
-            budget = int(SUM_SHARE * target.memory.core_bytes) // (4 * width)
-            columns = graph.values[stage.head.output].shape[1]
-            first, last = even_cuts(columns, max(1, budget))[0]
+            first, last = wiring.chunks(stage.head.output)[0]
             after = wiring.sums(worker, following, last - first)
         channels[worker.core] = (before, after)
         before = after
@@ -202,15 +197,23 @@ def _lay_out(
         address = _after(address, buffer.bytes)
     if address > target.memory.core_bytes:
         raise PimError(_too_much_memory(draft, address, target))
+    return tuple(buffers), _place_queues(queues, address, target.memory.core_bytes)
+
+
+def _place_queues(queues: list[Channel], address: int, limit: int) -> list[Channel]:
+    """Queues from the smallest up, each with its slack, without it, or in global memory."""
     placed = []
     for queue in sorted(queues, key=lambda queue: queue.bytes):
-        end = _after(address, queue.bytes)
-        if end <= target.memory.core_bytes:
-            placed.append(replace(queue, address=address))
-            address = end
+        tight = replace(queue, depth=queue.depth - SLACK)
+        for choice in (queue, tight):
+            end = _after(address, choice.bytes)
+            if end <= limit and choice.depth > 0:
+                placed.append(replace(choice, address=address))
+                address = end
+                break
         else:
             placed.append(queue)
-    return tuple(buffers), placed
+    return placed
 
 
 def _after(address: int, size: int) -> int:

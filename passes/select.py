@@ -94,7 +94,8 @@ def _ranges(first: Int64, last: Int64) -> Int64:
     """The integers of all ranges first[i]..last[i], one after another."""
     counts = last - first
     offsets = np.cumsum(counts) - counts
-    return np.arange(int(counts.sum())) + np.repeat(first - offsets, counts)
+    indices: Int64 = np.arange(int(counts.sum())) + np.repeat(first - offsets, counts)
+    return indices
 
 
 def _starts(counts: Int64) -> Int64:
