@@ -6,17 +6,16 @@ so one dispatch in Python serves them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
 from runtime import execute, vector
+from runtime.counters import Counters, count_program
 from runtime.kernel import choose_kernel
 from runtime.paths import Crossbars
 from runtime.regions import Array
@@ -31,14 +30,12 @@ class RunResult:
     """What a run gives.
 
     outputs: per output tensor, [images, rows, columns, channels]. tensors: the same for every
-    tensor that travels on a channel, in a traced run. saturations: per (core, matrix), the
-    conversions that clipped, over all images.
+    tensor that travels on a channel, in a traced run. counters: events over all images.
     """
 
-    images: int
     outputs: dict[str, Array]
+    counters: Counters
     tensors: dict[str, Array] = field(default_factory=dict)
-    saturations: dict[tuple[int, str], int] = field(default_factory=dict)
 
 
 class Machine:
@@ -59,43 +56,54 @@ class Machine:
         }
         self._tables = {table.name: table.values for table in program.tables}
         self._state: State | None = None
+        self._events: Counters | None = None
 
     def run(self, inputs: Mapping[str, Array], trace: bool = False) -> RunResult:
         """Run all images and return their outputs.
 
         inputs: per input tensor of the program, integers [images, rows, columns, channels] of
         the tensor's type. trace: also collect every tensor that travels on a channel.
-        Raises PimError R701 for wrong inputs, R711 for a deadlock.
+        Raises PimError R701 for wrong inputs, R711 for a deadlock, R710 and R712 where a program
+        that was never verified leaves its buffers or sends messages of the wrong size.
         """
         images = check_inputs(self.program, inputs)
+        if self._events is None:
+            self._events = count_program(self.program, self.target)
+        counters = self._events.scaled(images)
         chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
         parts = []
         for first in range(0, images, chunk):
             batch = {name: values[first : first + chunk] for name, values in inputs.items()}
-            parts.append(self._run_chunk(min(chunk, images - first), batch, trace))
-        return _join(parts)
+            state = self._run_chunk(min(chunk, images - first), batch, trace)
+            parts.append((self._outputs(state), state.traced() if trace else {}))
+            state.add_saturations(counters)
+        outputs, tensors = zip(*parts, strict=True)
+        return RunResult(_join(outputs), counters, _join(tensors))
+
+    def paths(self) -> dict[tuple[int, str], str]:
+        """The path that each (core, matrix) takes: "proved", "table", "popcount", "bitserial"."""
+        return {
+            (core, name): crossbars.path
+            for core, matrices in self._crossbars.items()
+            for name, crossbars in matrices.items()
+        }
 
     def _bytes_per_image(self) -> int:
         buffers = sum(buffer.bytes for core in self.program.cores for buffer in core.buffers)
         return max(1, buffers + sum(channel.bytes for channel in self.program.channels))
 
-    def _run_chunk(self, images: int, inputs: Mapping[str, Array], trace: bool) -> RunResult:
+    def _run_chunk(self, images: int, inputs: Mapping[str, Array], trace: bool) -> State:
         if self._state is None or self._state.images != images:
             self._state = State(self.program, images, self._crossbars, self._tables)
-        state = self._state
-        state.reset(trace)
+        self._state.reset(trace)
         for name, values in inputs.items():
-            np.copyto(state.globals[name].array, values)
-        state.run()
+            np.copyto(self._state.globals[name].array, values)
+        self._state.run()
+        return self._state
+
+    def _outputs(self, state: State) -> dict[str, Array]:
         names = [tensor.name for tensor in _with_role(self.program, "output")]
-        outputs = {name: state.globals[name].array.copy() for name in names}
-        tensors = state.traced() if trace else {}
-        saturations = {
-            (stream.core.index, name): count
-            for stream in state.streams
-            for name, count in stream.saturations.items()
-        }
-        return RunResult(images, outputs, tensors, saturations)
+        return {name: state.globals[name].array.copy() for name in names}
 
 
 def _with_role(program: Program, role: str) -> list[Tensor]:
@@ -130,17 +138,8 @@ def check_inputs(program: Program, inputs: Mapping[str, Array]) -> int:
     return next(iter(counts.values()), 1)
 
 
-def _join(parts: list[RunResult]) -> RunResult:
-    """Put the results of successive images together."""
+def _join(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Put the tensors of successive images together."""
     if len(parts) == 1:
         return parts[0]
-    outputs: dict[str, NDArray[Any]] = {}
-    for name in parts[0].outputs:
-        outputs[name] = np.concatenate([part.outputs[name] for part in parts])
-    tensors = {
-        name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors
-    }
-    saturations = {
-        key: sum(part.saturations[key] for part in parts) for key in parts[0].saturations
-    }
-    return RunResult(sum(part.images for part in parts), outputs, tensors, saturations)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -13,6 +13,7 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
 from runtime.binding import EXECUTORS, Action, Binder, Queue
+from runtime.counters import Counters
 from runtime.paths import Crossbars
 from runtime.regions import Array, Storage
 
@@ -144,6 +145,12 @@ class State:
             f"({held} of {depth} messages){' with ' + at if at else ''}",
             hint=f"`{name}` goes from core {queue.channel.source} to core {queue.channel.target}",
         )
+
+    def add_saturations(self, counters: Counters) -> None:
+        """Add what clipped since the last reset to the layers of the matrices."""
+        for stream in self.streams:
+            for matrix in stream.core.matrices:
+                counters.layer(matrix.layer).saturations += stream.saturations[matrix.name]
 
     def traced(self) -> dict[str, Array]:
         """The tensors that channels carried, put together from the recorded messages."""
