@@ -67,16 +67,19 @@ class Machine:
         that was never verified leaves its buffers or sends messages of the wrong size.
         """
         images = check_inputs(self.program, inputs)
-        if self._events is None:
-            self._events = count_program(self.program, self.target)
-        counters = self._events.scaled(images)
+        clipped = Counters()
         chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
         parts = []
         for first in range(0, images, chunk):
             batch = {name: values[first : first + chunk] for name, values in inputs.items()}
             state = self._run_chunk(min(chunk, images - first), batch, trace)
             parts.append((self._outputs(state), state.traced() if trace else {}))
-            state.add_saturations(counters)
+            state.add_saturations(clipped)
+        if self._events is None:
+            self._events = count_program(self.program, self.target)
+        counters = self._events.scaled(images)
+        for name, layer in clipped.layers.items():
+            counters.layer(name).add(layer)
         outputs, tensors = zip(*parts, strict=True)
         return RunResult(_join(outputs), counters, _join(tensors))
 

@@ -222,7 +222,7 @@ def _bind(binder: Binder, instruction: Instruction) -> Action:
         raise PimError(
             Diagnostic(
                 "R713",
-                f"core {binder.core}, `{instruction.mnemonic}`: {error.args[0]!r} is not declared",
+                f"core {binder.core}, `{instruction.mnemonic}`: `{error.args[0]}` is not declared",
                 hint="`pimc verify` lists everything that is not declared",
             )
         ) from error
