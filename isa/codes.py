@@ -89,16 +89,133 @@ TARGET: Final[dict[str, Code]] = {
 }
 
 # ------------------------------------------------------------------ F2xx: frontend, ONNX
-FRONTEND: Final[dict[str, Code]] = {}
+FRONTEND: Final[dict[str, Code]] = {
+    "F201": Code("x", "x"),
+    "F202": Code("x", "x"),
+    "F203": Code("x", "x"),
+    "F204": Code("x", "x"),
+    "F205": Code("x", "x"),
+    "F206": Code("x", "x"),
+    "F207": Code("x", "x"),
+}
 
 # ------------------------------------------------------------------ E3xx: ISA text syntax
-SYNTAX: Final[dict[str, Code]] = {}
+SYNTAX: Final[dict[str, Code]] = {
+    "E301": Code(
+        "syntax error",
+        "The line breaks the form of the text at the marked place: a bracket, comma or quote is "
+        "missing, or something stands where it cannot. The grammar is `isa/pim.lark`; "
+        "`docs/isa.md` shows every kind of line.",
+    ),
+    "E302": Code(
+        "unknown instruction",
+        "The line begins with a word that is no mnemonic of the machine. `docs/isa.md` lists all "
+        "instructions with their operands.",
+    ),
+    "E303": Code(
+        "unknown directive",
+        "The line begins with a `.word` that declares nothing. Known are .pim, .target, .data, "
+        ".input, .output, .tensor, .table, .channel, .core, .matrix and .buffer.",
+    ),
+    "E304": Code(
+        "wrong number of operands",
+        "An instruction or directive has more or fewer operands than it takes. Operands without a "
+        "default are given in order and without names.",
+    ),
+    "E305": Code(
+        "unknown or repeated name of an operand",
+        "A `name=value` names something that this instruction or directive does not have, or has "
+        "been given already.",
+    ),
+    "E306": Code(
+        "wrong kind of operand",
+        "An operand is of another kind than the instruction or directive takes there: a number "
+        "where a region belongs, an unknown element type, and so on.",
+    ),
+    "E307": Code(
+        "wrong region",
+        "A region has up to three axes: rows, columns, channels. Each is one index, a range "
+        "`a..b` without its end, or `*`. Both ends of a range use the same loop variables, because "
+        "the size of a region never changes.",
+    ),
+    "E308": Code(
+        "wrong place of a line",
+        "A line cannot stand where it does: an instruction before the first `.core`, a `}` without "
+        "its loop, a loop without its `}`, a buffer inside of a loop, values without a table.",
+    ),
+    "E309": Code(
+        "wrong shape or number",
+        "The sizes of a declaration do not fit: the number of axes, the number of values of a "
+        "table, or a value that its element type cannot hold.",
+    ),
+    "E310": Code(
+        "wrong line of an inline matrix",
+        "Below `.matrix NAME[inputs, outputs] ...:` stand `group [inputs]`, `at x0[word line, bit "
+        "line]` and stored columns such as `0b101 -> +0<<2 -3`. Selectors, outputs and cells have "
+        "to lie within the sizes of the matrix.",
+    ),
+    "E311": Code(
+        "wrong head of a text",
+        "A text begins with `.pim 1`, and with `.data arrays.npz` when a table or matrix does not "
+        "stand in the text itself.",
+    ),
+    "E312": Code(
+        "program that has no text",
+        "A program that was built by hand has a loop variable that the text form cannot express. "
+        "Loop variables are letters, digits and `_`, and none of the words loop, step, ring, "
+        "group, at, inf, nan.",
+    ),
+}
 
 # ------------------------------------------------------------------ V4xx: program verifier
 VERIFIER: Final[dict[str, Code]] = {}
 
 # ------------------------------------------------------------------ C5xx: container, data files
-CONTAINER: Final[dict[str, Code]] = {}
+CONTAINER: Final[dict[str, Code]] = {
+    "C501": Code(
+        "not a program folder",
+        "The path is no folder with a `program.pim`. `pimc compile` and `pimc asm` write such "
+        "folders.",
+    ),
+    "C502": Code(
+        "part of a program folder is not readable",
+        "A file of the folder is missing, too large, no UTF-8 text, or the system refused to read "
+        "it.",
+    ),
+    "C503": Code(
+        "data file is damaged or hostile",
+        "`arrays.npz` is no uncompressed zip of plain `.npy` arrays, or a member lies about its "
+        "size, has a type that pimc does not use, or a name that points elsewhere. Nothing of it "
+        "was loaded.",
+    ),
+    "C504": Code(
+        "target does not belong to the program",
+        "The program was compiled for another target description than the one in `target.json`: "
+        "the sha256 or the name in its `.target` line differs.",
+    ),
+    "C505": Code(
+        "array is missing",
+        "The text names a table or matrix whose values are not in the data file. A text without "
+        "its data file can only be read when all values stand in the text.",
+    ),
+    "C506": Code(
+        "array of the wrong type or shape",
+        "An array of the data file is not what the declaration in the text says.",
+    ),
+    "C507": Code(
+        "two arrays of one name",
+        "Two tables or matrices would be stored under the same key of the data file.",
+    ),
+    "C508": Code(
+        "refusing to overwrite",
+        "The path exists and is no program folder, so it is left alone. Choose another path, or "
+        "remove it yourself.",
+    ),
+    "C509": Code(
+        "cannot write the program folder",
+        "The system refused to write. Nothing was left behind.",
+    ),
+}
 
 # ------------------------------------------------------------------ M6xx: mapping, does not fit
 MAPPING: Final[dict[str, Code]] = {

@@ -1,0 +1,354 @@
+"""Readers of directives: what each ``.name`` line declares, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.matrix_text import MAX_CELL_BITS, MAX_LINES, BlocksDraft, axis_number
+from isa.program import DTYPES, Buffer, Channel, Tensor
+from isa.read_operands import describe, read_span, single
+from isa.syntax import (
+    Address,
+    Arrow,
+    Attribute,
+    Box,
+    Contents,
+    Directive,
+    Hash,
+    Items,
+    Node,
+    Number,
+    Range,
+    SyntaxFault,
+    whole_numbers,
+)
+from isa.validate import did_you_mean
+
+Kind = TypeVar("Kind", bound=Node)
+MAX_SIZE: Final = 1 << 31  # of one axis and of all elements together
+
+_TENSOR: Final = "NAME TYPE[rows, columns, channels] of=NAME shape=[..] order=[..] scale=N zero=N"
+USAGE: Final = {
+    ".pim": ".pim 1",
+    ".target": ".target NAME sha256=HEX",
+    ".data": ".data arrays.npz",
+    ".input": f".input {_TENSOR}",
+    ".output": f".output {_TENSOR}",
+    ".tensor": f".tensor {_TENSOR}",
+    ".table": ".table NAME TYPE[sizes] = [1 2 3]",
+    ".channel": ".channel NAME core A -> B TYPE[columns, channels] depth=N @ADDRESS",
+    ".core": '.core N "LAYER"',
+    ".matrix": ".matrix NAME[inputs, outputs] inputs=a..b outputs=a..b",
+    ".buffer": ".buffer NAME TYPE[rows, columns, channels] @ADDRESS fill=N",
+}
+
+
+class Fields:
+    """The items of one directive, taken one after the other; what is left over is an error."""
+
+    def __init__(self, directive: Directive, *keys: str) -> None:
+        self.directive = directive
+        self.attributes: dict[str, Attribute] = {}
+        self._plain: list[Node] = []
+        for item in directive.items:
+            if isinstance(item, Attribute):
+                self._note(item, keys)
+            else:
+                self._plain.append(item)
+        self._taken = 0
+
+    def _note(self, item: Attribute, keys: Sequence[str]) -> None:
+        end = item.column + len(item.key)
+        if item.key not in keys:
+            hint = did_you_mean(item.key, list(keys)) or f"write `{USAGE[self.directive.name]}`"
+            message = f"`{self.directive.name}` has no `{item.key}=`"
+            raise SyntaxFault("E305", message, item.column, end, hint)
+        if item.key in self.attributes:
+            raise SyntaxFault("E305", f"`{item.key}` is given twice", item.column, end)
+        self.attributes[item.key] = item
+
+    def fault(self, code: str, message: str, node: Node | None = None) -> SyntaxFault:
+        """A fault at ``node``, by default the whole directive, that shows how it is written."""
+        place = node or self.directive
+        hint = f"write `{USAGE[self.directive.name]}`"
+        return SyntaxFault(code, message, place.column, place.end, hint)
+
+    def peek(self) -> Node | None:
+        return self._plain[self._taken] if self._taken < len(self._plain) else None
+
+    def take(self, kind: type[Kind], what: str) -> Kind:
+        """The next item, which has to be a ``kind``. Raises SyntaxFault E304, E306."""
+        node = self.peek()
+        if node is None:
+            raise self.fault("E304", f"`{self.directive.name}` needs {what}")
+        if not isinstance(node, kind):
+            raise self.fault("E306", f"expected {what}, found {describe(node)}", node)
+        self._taken += 1
+        return node
+
+    def name(self, what: str) -> str:
+        box = self.take(Box, what)
+        if box.axes:
+            raise self.fault("E306", f"expected {what}, found {describe(box)}", box)
+        return box.name.text
+
+    def count(self, what: str) -> int:
+        return self.natural(self.take(Number, what), what)
+
+    def natural(self, node: Node, what: str, least: int = 0) -> int:
+        value = node.value if isinstance(node, Number) else None
+        if not isinstance(value, int) or not least <= value < MAX_SIZE:
+            message = f"expected {what}, a whole number from {least}, found {describe(node)}"
+            raise self.fault("E306", message, node)
+        return value
+
+    def integer(self, key: str, default: int | None) -> int | None:
+        """The whole number of attribute ``key``."""
+        if key not in self.attributes:
+            return default
+        node = self.attributes[key].value
+        if not isinstance(node, Number) or not isinstance(node.value, int):
+            message = f"`{key}`: expected a whole number, found {describe(node)}"
+            raise self.fault("E306", message, node)
+        return node.value
+
+    def value(self, key: str, kind: type[Kind], what: str) -> Kind:
+        """The value of a required attribute. Raises SyntaxFault E304, E306."""
+        if key not in self.attributes:
+            raise self.fault("E304", f"`{self.directive.name}` needs `{key}=`")
+        node = self.attributes[key].value
+        if not isinstance(node, kind):
+            raise self.fault("E306", f"`{key}`: expected {what}, found {describe(node)}", node)
+        return node
+
+    def range(self, key: str) -> tuple[int, int]:
+        node = self.value(key, Range, "a range like `0..6`")
+        if not 0 <= node.start < node.stop < MAX_SIZE:
+            message = f"`{key}`: `{node.start}..{node.stop}` is empty or negative"
+            raise self.fault("E309", message, node)
+        return node.start, node.stop
+
+    def text(self, key: str) -> str:
+        node = self.value(key, Box, "a name")
+        if node.axes:
+            raise self.fault("E306", f"`{key}`: expected a name, found {describe(node)}", node)
+        return node.name.text
+
+    def shape(self, axes: int | None, ring: bool = False) -> tuple[str, tuple[int, ...], bool]:
+        """(type, sizes, is a ring) of an item such as ``s8[ring 5, 28, 1]``."""
+        box = self.take(Box, "a type and a shape")
+        if box.name.text not in DTYPES:
+            end = box.column + len(box.name.text)
+            hint = f"the types are {', '.join(DTYPES)}"
+            message = f"unknown type `{box.name.text}`"
+            raise SyntaxFault("E306", message, box.name.column, end, hint)
+        if axes is not None and len(box.axes) != axes:
+            message = f"expected {axes} sizes in the shape, found {len(box.axes)}"
+            raise self.fault("E309", message, box)
+        is_ring = ring and bool(box.axes) and box.axes[0].ring
+        sizes = []
+        for index, axis in enumerate(box.axes):
+            rings = is_ring and index == 0 and axis.start is not None
+            size = axis.start.constant if rings and axis.start else axis_number(axis)
+            if size is None or not 0 <= size < MAX_SIZE:
+                message = "expected a size, a plain whole number"
+                raise SyntaxFault("E309", message, axis.column, axis.end)
+            sizes.append(size)
+        total = 1
+        for size in sizes:
+            total *= size
+        if total >= MAX_SIZE:
+            raise self.fault("E309", f"{total} elements are too many", box)
+        return box.name.text, tuple(sizes), is_ring
+
+    def done(self) -> None:
+        """Raises SyntaxFault E304 for an item too many."""
+        if (node := self.peek()) is not None:
+            raise self.fault("E304", f"{describe(node)} is one item too many", node)
+        if self.directive.opens and self.directive.name != ".matrix":
+            raise self.fault("E304", f"`{self.directive.name}` has no block, but ends in `:`")
+
+
+def read_target(directive: Directive) -> tuple[str, str]:
+    """(name, sha256) of the target; an empty sha256 when none is given."""
+    fields = Fields(directive, "sha256")
+    name, sha256 = fields.name("the name of a target"), ""
+    if "sha256" in fields.attributes:
+        node = fields.attributes["sha256"].value
+        sha256 = node.text if isinstance(node, Hash) else fields.text("sha256")
+    fields.done()
+    return name, sha256
+
+
+def read_tensor(directive: Directive) -> Tensor:
+    fields = Fields(directive, "of", "shape", "order", "scale", "zero", "batched")
+    name = fields.name("a name")
+    dtype, (rows, columns, channels), _ = fields.shape(3)
+    fields.done()
+    scale = None
+    if "scale" in fields.attributes:
+        scale = single(fields.value("scale", Number, "a number").value)
+    batched = True
+    if "batched" in fields.attributes:
+        word = fields.text("batched")
+        if word not in ("yes", "no"):
+            node = fields.attributes["batched"]
+            raise fields.fault("E306", f"`batched`: expected yes or no, found `{word}`", node)
+        batched = word == "yes"
+    return Tensor(
+        role={".input": "input", ".output": "output"}.get(directive.name, "inner"),
+        name=name,
+        dtype=dtype,
+        shape=(rows, columns, channels),
+        onnx_name=fields.text("of"),
+        onnx_shape=tuple(whole_numbers(fields.value("shape", Items, "a list"))),
+        order=tuple(whole_numbers(fields.value("order", Items, "a list"))),
+        scale=scale,
+        zero=fields.integer("zero", 0) or 0,
+        batched=batched,
+    )
+
+
+def read_channel(directive: Directive) -> Channel:
+    fields = Fields(directive, "depth", "carries")
+    name = fields.name("a name")
+    if fields.name("the word `core`") != "core":
+        raise fields.fault("E306", "expected the word `core` after the channel's name")
+    source = fields.count("the number of the sending core")
+    fields.take(Arrow, "`->`")
+    target = fields.count("the number of the receiving core")
+    dtype, (columns, channels), _ = fields.shape(2)
+    address = _address(fields, may_be_global=True)
+    fields.done()
+    depth = fields.natural(fields.value("depth", Number, "a whole number"), "`depth`", 1)
+    carries = _carries(fields) if "carries" in fields.attributes else None
+    return Channel(name, source, target, dtype, (columns, channels), depth, address, carries)
+
+
+def _carries(fields: Fields) -> tuple[str, int, int]:
+    box = fields.value("carries", Box, "a tensor and its channels like `relu1[0..6]`")
+    span = read_span(box.axes[0], "channel") if len(box.axes) == 1 else None
+    if span is None or span.start.terms or span.start.constant < 0:
+        message = "`carries`: expected a tensor and its channels like `relu1[0..6]`"
+        raise fields.fault("E306", message, box)
+    first = span.start.constant
+    return box.name.text, first, first + span.count
+
+
+def _address(fields: Fields, may_be_global: bool) -> int | None:
+    what = "a byte address like `@0x40`" + (" or `@global`" if may_be_global else "")
+    node = fields.take(Address, what)
+    if node.text == "global" and may_be_global:
+        return None
+    try:
+        address = int(node.text, 16 if node.text[:2] == "0x" else 10)
+    except ValueError:
+        address = -1
+    if not 0 <= address < MAX_SIZE:
+        raise fields.fault("E306", f"expected {what}, found `@{node.text}`", node)
+    return address
+
+
+def read_buffer(directive: Directive) -> Buffer:
+    fields = Fields(directive, "fill")
+    name = fields.name("a name")
+    dtype, (rows, columns, channels), ring = fields.shape(3, ring=True)
+    address = _address(fields, may_be_global=False) or 0
+    fields.done()
+    shape = (rows, columns, channels)
+    return Buffer(name, dtype, shape, address, ring, fields.integer("fill", None))
+
+
+def read_core(directive: Directive) -> tuple[int, str]:
+    """(index, layer) of a core."""
+    fields = Fields(directive)
+    index = fields.count("the number of the core")
+    layer = "" if fields.peek() is None else fields.name("the name of the layer")
+    fields.done()
+    return index, layer
+
+
+MatrixHead = tuple[str, str, tuple[int, int], tuple[int, int], BlocksDraft]
+
+
+def read_matrix(directive: Directive, layer: str) -> MatrixHead:
+    """(name, layer, inputs, outputs, blocks) of a matrix; the blocks are empty yet."""
+    fields = Fields(directive, "layer", "inputs", "outputs", "cell_bits", "lines")
+    box = fields.take(Box, "a name and a shape like `conv1[25, 6]`")
+    sizes = [axis_number(axis) for axis in box.axes]
+    if len(sizes) != 2 or any(size is None or size >= MAX_SIZE for size in sizes):
+        raise fields.fault("E309", "expected a name and a shape like `conv1[25, 6]`", box)
+    fields.done()
+    inputs, outputs = (size or 0 for size in sizes)
+    for key, limit in (("cell_bits", MAX_CELL_BITS), ("lines", MAX_LINES)):
+        if key not in fields.attributes:
+            continue
+        node = fields.attributes[key]
+        if fields.natural(node.value, f"`{key}`", 1) > limit:
+            raise fields.fault("E309", f"`{key}` is above {limit}", node)
+        if not directive.opens:
+            message = f"`{key}` belongs to a matrix that stands in the text and ends in `:`"
+            raise fields.fault("E305", message, node)
+    if "layer" in fields.attributes:
+        layer = fields.text("layer")
+    draft = BlocksDraft(
+        inputs, outputs, fields.integer("cell_bits", 1) or 1, fields.integer("lines", None)
+    )
+    return box.name.text, layer, fields.range("inputs"), fields.range("outputs"), draft
+
+
+TableHead = tuple[str, str, tuple[int, ...], list[Number] | None, bool]
+
+
+def read_table(directive: Directive) -> TableHead:
+    """(name, type, shape, values, more) of a table.
+
+    values: None for a table in the data file. more: the values stand on the lines that follow.
+    """
+    fields = Fields(directive)
+    name = fields.name("a name")
+    dtype, shape, _ = fields.shape(None)
+    if fields.peek() is None:
+        return name, dtype, shape, None, False
+    contents = fields.take(Contents, "`= [values]`")
+    fields.done()
+    if contents.values is None:
+        return name, dtype, shape, [], True
+    return name, dtype, shape, table_numbers(contents.values), False
+
+
+def table_numbers(items: Items) -> list[Number]:
+    """The numbers of a list, ranges written out."""
+    numbers: list[Number] = []
+    for item in items.items:
+        if isinstance(item, Range):
+            single_range = Items(item.column, item.end, (item,))
+            values = whole_numbers(single_range)
+            numbers += [Number(item.column, item.end, value) for value in values]
+        else:
+            numbers.append(item)
+    return numbers
+
+
+def table_array(
+    dtype: str, shape: tuple[int, ...], numbers: Sequence[Number], head: Directive
+) -> NDArray[np.generic]:
+    """The array of a table. Raises SyntaxFault E309 for wrong counts and values out of range."""
+    wanted = int(np.prod(shape, dtype=np.int64))
+    if len(numbers) != wanted:
+        message = f"the shape wants {wanted} values, found {len(numbers)}"
+        raise SyntaxFault("E309", message, head.column, head.end)
+    kind = DTYPES[dtype]
+    if dtype != "f32":
+        info = np.iinfo(kind)
+        for number in numbers:
+            inside = isinstance(number.value, int) and info.min <= number.value <= info.max
+            if not inside:
+                message = f"`{number.value}` is no {dtype}; those are {info.min}..{info.max}"
+                raise SyntaxFault("E309", message, number.column, number.end)
+    with np.errstate(over="ignore"):
+        return np.array([number.value for number in numbers], kind).reshape(shape)
