@@ -46,7 +46,10 @@ class Site:
     @property
     def label(self) -> str:
         """Prefix for the names of this core's tables and matrices."""
-        return f"{self.stage.head.name}.{self.worker.channels[0]}"
+        first, last = self.worker.channels
+        if last - first == self.value(self.stage.output).shape[2]:
+            return self.stage.head.name
+        return f"{self.stage.head.name}.c{first}"
 
     def value(self, name: str) -> Value:
         return self.graph.values[name]

@@ -90,15 +90,16 @@ def _stream(site: Site, window: Window, writer: _MatrixRow | _PoolRow) -> None:
     zero = writer.padding
     rows, stride = site.value(head.output).shape[0], window.stride[0]
     intake = Intake(feed, writer.ring, window, zero)
-    steps = [[*step] for step in intake.until(window.rows - stride)]
+    body = [*writer.setup(), *roll(list(intake.until(window.rows - stride)), "y")]
+    steps = []
     for row in range(rows):
         step = [s for taken in intake.until(row * stride + window.rows) for s in taken]
         step += writer.row(row)
         if window.rows < stride and row + 1 < rows:  # rows between windows
             step += [s for taken in intake.until((row + 1) * stride) for s in taken]
         steps.append(step)
-    steps += intake.rest()
-    site.draft.body += [*writer.setup(), *roll(steps, "y")]
+    body += roll(steps, "y")
+    site.draft.body += [*body, *roll(list(intake.rest()), "y")]
 
 
 def _ring(site: Site, name: str, window: Window, fill: int) -> BufferDraft:
@@ -128,7 +129,8 @@ class _MatrixRow:
         self.site, self.node, self.window = site, node, window
         self.padding = site.value(node.inputs[0]).zero
         self.ring = _ring(site, node.inputs[0], window, self.padding)
-        name = site.wiring.names.fresh(f"{site.label}.{site.worker.chain[0]}.w")
+        place, length = site.worker.chain
+        name = site.wiring.names.fresh(f"{site.label}.k{place}" if length > 1 else site.label)
         self.matrix = site.draft.matrix(name, part.inputs, part.outputs, part.blocks)
         self.pieces = site.wiring.chunks(node.output)
         self.shape = (1, _widest(self.pieces), site.own_shape(node.output)[2])

@@ -20,7 +20,7 @@ class Names:
     taken: set[str] = field(default_factory=set)
 
     def fresh(self, wish: str) -> str:
-        base = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "t"
+        base = re.sub(r"[^\w.]+", "_", wish, flags=re.ASCII).strip("_.") or "t"
         base = f"t{base}" if base[0].isdigit() else base
         name, count = base, 2
         while name in self.taken:

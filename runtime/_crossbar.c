@@ -1,8 +1,11 @@
 /* The crossbar kernel: exact integer products, with and without the clip of the ADC.
  *
  * gemm    u8 [windows, inputs] x s8 weights: the linear path, where no conversion can clip.
- * serial  the bit-serial path of the block form, every conversion clipped: method "table" (many
- *         windows) or "popcount" (few). NumPy's runtime/crossbar.py:block_product is the oracle.
+ * serial  the bit-serial path of the block form, every conversion clipped. Three methods, one
+ *         answer: "table" adds tabulated column sums, "popcount" counts bits, and "excess" takes
+ *         the linear product that is in `out` already and subtracts what the ADC cuts off,
+ *         looking only where enough inputs and cells are set for a clip to be possible.
+ * NumPy's runtime/crossbar.py:block_product is the oracle.
  *
  * No state, no threads, no allocation inside a loop, the GIL released. All sizes are checked
  * before the first loop; what a plan holds is checked once, when it is made, and copied, so that
@@ -20,7 +23,8 @@
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2,popcnt")))
 #define AVX512 \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bitalg,popcnt")))
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bitalg," \
+                          "avx512vpopcntdq,popcnt")))
 #else
 #define X86 0
 #endif
@@ -45,7 +49,8 @@ static int best_level(void) {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bitalg"))
+        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bitalg") &&
+        __builtin_cpu_supports("avx512vpopcntdq"))
         return 2;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) return 1;
 #endif
@@ -192,7 +197,7 @@ typedef struct {
     Py_ssize_t inputs, outputs, groups, lines, planes, bytes, lists, columns;
     int32_t adc_max;
     int table;            /* whether the table method can represent it */
-    int32_t *rows;        /* [groups][lines], -1 unused */
+    int32_t *rows;        /* [groups][lines], `inputs` where unused: a zero stands there */
     int64_t *first;       /* [groups] first stored column */
     uint8_t *cells;       /* [columns][planes][bytes] */
     int64_t *list_groups; /* [lists + 1] the groups of each route list */
@@ -207,13 +212,26 @@ typedef struct {
     int32_t *lanes;       /* [groups][parts * 8] input, or `inputs` for none */
     int64_t *mask_first;  /* [groups] */
     uint64_t *masks;      /* per group [tiles][lines][planes]: bit c is column c of the tile */
+    double table_work;    /* estimated cycles of one window */
+    /* excess method: the columns that can clip, i.e. whose cells sum beyond adc_max */
+    Py_ssize_t words;       /* 64-bit words of a plane */
+    int64_t *danger_first;  /* [groups + 1] */
+    uint16_t *danger_short; /* [dangers] cells of up to 16 lines in one plane, else: */
+    uint64_t *danger_words; /* per group [planes][words][its dangers] */
+    int64_t *danger_route;  /* [dangers + 1] -> */
+    int32_t *danger_output, *danger_factor;
+    int32_t *run_first; /* [groups] first input where all lines drive neighbours, else -1 */
+    uint64_t *run_mask; /* [groups][2] 0xff for each used line of such a group */
+    double popcount_work;
 } plan;
 
 static void plan_free(plan *p) {
     if (!p) return;
     void *owned[] = {p->rows, p->first, p->cells, p->list_groups, p->list_columns,
                      p->list_outputs, p->output, p->entry, p->slot, p->factor, p->lanes,
-                     p->mask_first, p->masks};
+                     p->mask_first, p->masks, p->danger_first, p->danger_short, p->danger_words,
+                     p->danger_route, p->danger_output, p->danger_factor, p->run_first,
+                     p->run_mask};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(p);
 }
@@ -239,6 +257,11 @@ static void plan_parts(plan *p) {
     const int cached = (96 << 10) / (p->table_rows * TILE);
     if (chunk > cached) chunk = cached;
     p->chunk = chunk < 1 ? 1 : chunk > MAX_CHUNK ? MAX_CHUNK : chunk;
+    p->table_work = 0;
+    for (Py_ssize_t list = 0; list < p->lists; list++) {
+        const double groups = (double)(p->list_groups[list + 1] - p->list_groups[list]);
+        p->table_work += groups * (24 + 8 * (1.5 + parts) * (double)tiles_of(p->list_columns[list]));
+    }
 }
 
 /* Turn the cells by 90 degrees: one 64-bit word holds a word line of a tile of columns. */
@@ -258,8 +281,8 @@ static int plan_masks(plan *p) {
         for (int i = 0; i < p->parts; i++)
             for (int lane = 0; lane < 8; lane++) {
                 const int used = lane < p->part_lines[i];
-                const int32_t row = used ? p->rows[g * p->lines + p->part_first[i] + lane] : -1;
-                p->lanes[(g * p->parts + i) * 8 + lane] = row < 0 ? (int32_t)p->inputs : row;
+                p->lanes[(g * p->parts + i) * 8 + lane] =
+                    used ? p->rows[g * p->lines + p->part_first[i] + lane] : (int32_t)p->inputs;
             }
     for (Py_ssize_t list = 0; list < p->lists; list++)
         for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++)
@@ -275,6 +298,28 @@ static int plan_masks(plan *p) {
     return 0;
 }
 
+/* ------------------------------------------------------------------------------ input bits */
+
+/* Eight inputs as one word, lane i in byte i: wide loads right behind byte stores would stall. */
+ALWAYS uint64_t eight_lanes(const uint8_t *row, const int32_t *lanes, int count) {
+    uint64_t word = 0;
+    for (int i = 0; i < count; i++) word |= (uint64_t)row[lanes[i]] << (8 * i);
+    return word;
+}
+
+/* bits[t]: bit t of 16 lanes */
+ALWAYS void sixteen_bits(uint64_t low, uint64_t high, uint16_t bits[8]) {
+#if X86
+    __m128i v = _mm_set_epi64x((long long)high, (long long)low);
+    for (int t = 7; t >= 0; t--, v = _mm_add_epi8(v, v)) bits[t] = (uint16_t)_mm_movemask_epi8(v);
+#else
+    const uint64_t ones = 0x0101010101010101u, gather = 0x0102040810204080u;
+    for (int t = 0; t < 8; t++) /* a carry-free product brings eight scattered bits together */
+        bits[t] = (uint16_t)(((low >> t & ones) * gather >> 56) |
+                             ((high >> t & ones) * gather >> 56) << 8);
+#endif
+}
+
 /* ------------------------------------------------------------------------------ table method */
 
 /* Bits of the inputs, one byte a part: index[(window * 8 + t) * stride + group * parts + part].
@@ -288,23 +333,13 @@ static void table_index(const plan *p, const uint8_t *u, Py_ssize_t windows, Py_
         memcpy(row, u + w * p->inputs, (size_t)p->inputs);
         uint8_t *at = index + w * 8 * stride;
         for (Py_ssize_t b = 0; b < bytes; b += 2) {
-            uint8_t lane[16] = {0};
-            const int count = bytes - b < 2 ? 8 : 16;
-            for (int i = 0; i < count; i++) lane[i] = row[lanes[b * 8 + i]];
-#if X86
-            __m128i v = _mm_loadu_si128((const __m128i *)lane);
-            for (int t = 7; t >= 0; t--, v = _mm_add_epi8(v, v)) {
-                const uint16_t bits = (uint16_t)_mm_movemask_epi8(v);
-                memcpy(at + t * stride + b, &bits, 2); /* stride is even */
+            uint16_t bits[8];
+            const uint64_t low = eight_lanes(row, lanes + b * 8, 8);
+            sixteen_bits(low, bytes - b < 2 ? 0 : eight_lanes(row, lanes + b * 8 + 8, 8), bits);
+            for (int t = 0; t < 8; t++) { /* stride is even: the second byte has a place */
+                at[t * stride + b] = (uint8_t)bits[t];
+                at[t * stride + b + 1] = (uint8_t)(bits[t] >> 8);
             }
-#else
-            for (int t = 0; t < 8; t++)
-                for (int h = 0; h < 2; h++) {
-                    uint8_t bits = 0;
-                    for (int i = 0; i < 8; i++) bits |= (lane[h * 8 + i] >> t & 1) << i;
-                    at[t * stride + b + h] = bits;
-                }
-#endif
         }
     }
 }
@@ -559,36 +594,40 @@ static const level_functions LEVELS[] = {
 typedef struct {
     void *memory;
     uint8_t *row, *index, *tables;
+    uint32_t *columns;       /* [slots] */
     uint16_t *sums, *turned; /* [BLOCK][TILE]; [BLOCK / LANES][slots][LANES] */
     int32_t *out;            /* [BLOCK / LANES][outputs][LANES] */
     Py_ssize_t stride, slots;
 } scratch;
 
-static int scratch_make(const plan *p, scratch *s) {
-    s->stride = ((Py_ssize_t)p->chunk * p->parts + 1) / 2 * 2;
+static int scratch_make(const plan *p, int table, scratch *s) {
     s->slots = 0;
     for (Py_ssize_t list = 0; list < p->lists; list++)
         if (tiles_of(p->list_columns[list]) * TILE > s->slots)
             s->slots = tiles_of(p->list_columns[list]) * TILE;
-    const size_t sizes[] = {(size_t)p->inputs + 1, (size_t)s->stride * BLOCK * 8,
-                            (size_t)p->chunk * (size_t)p->table_rows * TILE,
-                            BLOCK * TILE * sizeof(uint16_t),
-                            (size_t)s->slots * BLOCK * sizeof(uint16_t),
-                            (size_t)p->outputs * BLOCK * sizeof(int32_t)};
-    uint8_t *parts[6];
+    s->stride = table ? ((Py_ssize_t)p->chunk * p->parts + 1) / 2 * 2 : 0;
+    const size_t block = table ? BLOCK : 0;
+    const size_t sizes[] = {(size_t)p->inputs + 16,
+                            (size_t)s->slots * sizeof *s->columns,
+                            (size_t)s->stride * block * 8,
+                            table ? (size_t)p->chunk * (size_t)p->table_rows * TILE : 0,
+                            block * TILE * sizeof *s->sums,
+                            (size_t)s->slots * block * sizeof *s->turned,
+                            (size_t)p->outputs * block * sizeof *s->out};
+    uint8_t *parts[7];
     size_t total = 64;
-    for (int i = 0; i < 6; i++) total += (sizes[i] + 63) / 64 * 64;
+    for (int i = 0; i < 7; i++) total += (sizes[i] + 63) / 64 * 64;
     s->memory = malloc(total);
     if (!s->memory) return -1;
     uint8_t *next = (uint8_t *)(((uintptr_t)s->memory + 63) / 64 * 64);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         parts[i] = next;
         next += (sizes[i] + 63) / 64 * 64;
     }
-    s->row = parts[0], s->index = parts[1], s->tables = parts[2];
-    s->sums = (uint16_t *)parts[3], s->turned = (uint16_t *)parts[4];
-    s->out = (int32_t *)parts[5];
-    memset(s->turned, 0, sizes[4]); /* lanes beyond the last window are computed, never read */
+    s->row = parts[0], s->columns = (uint32_t *)parts[1];
+    s->index = parts[2], s->tables = parts[3], s->sums = (uint16_t *)parts[4];
+    s->turned = (uint16_t *)parts[5], s->out = (int32_t *)parts[6];
+    memset(s->turned, 0, sizes[5]); /* lanes beyond the last window are computed, never read */
     return 0;
 }
 
@@ -627,20 +666,30 @@ static uint64_t table_block(const plan *p, const level_functions *f, const scrat
 
 enum { WORDS = 64 }; /* 64-bit words of a selector: up to 4096 word lines */
 
-/* bits[t][word]: bit t of the inputs on the word lines of a group, line r in bit r % 64. */
-static void line_bits(const plan *p, const uint8_t *u, Py_ssize_t group, uint64_t bits[8][WORDS]) {
+/* bits[t][word]: bit t of the inputs on the word lines of a group, line r in bit r % 64.
+ * row: the inputs of a window and a zero. */
+static void line_bits(const plan *p, const uint8_t *row, Py_ssize_t group,
+                      uint64_t bits[8][WORDS]) {
     const int32_t *rows = p->rows + group * p->lines;
-    for (Py_ssize_t word = 0; word * 64 < p->lines; word++)
-        for (int t = 0; t < 8; t++) bits[t][word] = 0;
-    for (Py_ssize_t first = 0; first < p->lines; first += 8) {
-        uint64_t eight = 0; /* one input byte a lane; then turned as an 8 x 8 bit matrix */
-        for (Py_ssize_t r = first; r < p->lines && r < first + 8; r++)
-            if (rows[r] >= 0) eight |= (uint64_t)u[rows[r]] << (8 * (r - first));
-        for (int t = 0; t < 8; t++) { /* gather bit t of the eight bytes by a carry-free product */
-            const uint64_t line = (eight >> t & 0x0101010101010101u) * 0x0102040810204080u >> 56;
-            bits[t][first / 64] |= line << (first % 64);
+    for (Py_ssize_t first = 0; first < p->lines; first += 16) {
+        const int lines = p->lines - first < 16 ? (int)(p->lines - first) : 16;
+        uint16_t sixteen[8];
+        const uint64_t low = eight_lanes(row, rows + first, lines < 8 ? lines : 8);
+        sixteen_bits(low, lines > 8 ? eight_lanes(row, rows + first + 8, lines - 8) : 0, sixteen);
+        for (int t = 0; t < 8; t++) {
+            if (first % 64 == 0) bits[t][first / 64] = sixteen[t];
+            else bits[t][first / 64] |= (uint64_t)sixteen[t] << (first % 64);
         }
     }
+}
+
+/* Up to eight bytes of cells; spelled out, since a memcpy of unknown size is a call. */
+ALWAYS uint64_t cell_word(const uint8_t *bytes, Py_ssize_t left) {
+    uint64_t word = 0;
+    if (left >= 8) memcpy(&word, bytes, 8);
+    else
+        for (Py_ssize_t i = 0; i < left; i++) word |= (uint64_t)bytes[i] << (8 * i);
+    return word;
 }
 
 ALWAYS uint64_t popcount_group(const plan *p, Py_ssize_t group, int64_t columns,
@@ -653,9 +702,7 @@ ALWAYS uint64_t popcount_group(const plan *p, Py_ssize_t group, int64_t columns,
             uint32_t sum = 0;
             for (Py_ssize_t b = 0; b < p->planes; b++)
                 for (Py_ssize_t first = 0; first < p->bytes; first += 8) {
-                    uint64_t word = 0;
-                    const Py_ssize_t left = p->bytes - first;
-                    memcpy(&word, cell + b * p->bytes + first, (size_t)(left < 8 ? left : 8));
+                    const uint64_t word = cell_word(cell + b * p->bytes + first, p->bytes - first);
                     sum += (uint32_t)__builtin_popcountll(word & bits[t][first / 8]) << b;
                 }
             saturated += sum > (uint32_t)p->adc_max;
@@ -713,14 +760,14 @@ AVX512 static uint64_t popcount_short(const plan *p, Py_ssize_t group, int64_t c
 typedef uint64_t popcount_fn(const plan *, Py_ssize_t, int64_t, uint64_t[8][WORDS], uint32_t *);
 
 /* One window at a time; sums: room for the columns of the longest list. */
-static uint64_t popcount_window(const plan *p, popcount_fn *count, const uint8_t *u,
+static uint64_t popcount_window(const plan *p, popcount_fn *count, const uint8_t *row,
                                 uint32_t *sums, uint32_t *out) {
     uint64_t bits[8][WORDS], saturated = 0;
     memset(out, 0, (size_t)p->outputs * sizeof *out);
     for (Py_ssize_t list = 0; list < p->lists; list++) {
         memset(sums, 0, (size_t)p->list_columns[list] * sizeof *sums);
         for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++) {
-            line_bits(p, u, g, bits);
+            line_bits(p, row, g, bits);
             saturated += count(p, g, p->list_columns[list], bits, sums);
         }
         for (int64_t e = p->list_outputs[list]; e < p->list_outputs[list + 1]; e++) {
@@ -740,6 +787,254 @@ static popcount_fn *popcount_of(const plan *p, int level) {
 #endif
     (void)level, (void)p;
     return popcount_portable;
+}
+
+/* ------------------------------------------------------------------------------ excess method */
+
+static int is_short(const plan *p) { return p->planes == 1 && p->lines <= 16; }
+
+static int64_t cell_sum(const plan *p, int64_t column) {
+    int64_t sum = 0;
+    const uint8_t *cell = p->cells + column * p->planes * p->bytes;
+    for (Py_ssize_t b = 0; b < p->planes; b++)
+        for (Py_ssize_t i = 0; i < p->bytes; i++)
+            sum += (int64_t)__builtin_popcount(cell[b * p->bytes + i]) << b;
+    return sum;
+}
+
+/* Routes of a list by column instead of by output; start has columns + 2 places. */
+static void routes_by_column(const plan *p, Py_ssize_t list, int64_t *start, int32_t *output,
+                             int32_t *factor) {
+    const int64_t columns = p->list_columns[list];
+    memset(start, 0, (size_t)(columns + 2) * sizeof *start);
+    const int64_t from = p->list_outputs[list], to = p->list_outputs[list + 1];
+    for (int64_t n = p->entry[from]; n < p->entry[to]; n++) start[p->slot[n] + 2]++;
+    for (int64_t c = 2; c <= columns + 1; c++) start[c] += start[c - 1];
+    for (int64_t e = from; e < to; e++)
+        for (int64_t n = p->entry[e]; n < p->entry[e + 1]; n++) {
+            const int64_t place = start[p->slot[n] + 1]++;
+            output[place] = p->output[e];
+            factor[place] = p->factor[n];
+        }
+}
+
+/* Note one dangerous column of group g, the `index`-th of all. */
+static void danger_store(plan *p, Py_ssize_t g, int64_t index, int64_t column) {
+    const uint8_t *cell = p->cells + column * p->planes * p->bytes;
+    if (is_short(p)) {
+        p->danger_short[index] = (uint16_t)cell_word(cell, p->bytes);
+        return;
+    }
+    const int64_t first = p->danger_first[g], count = p->danger_first[g + 1] - first;
+    const Py_ssize_t layers = p->planes * p->words;
+    uint64_t *words = p->danger_words + first * layers + (index - first);
+    for (Py_ssize_t b = 0; b < p->planes; b++)
+        for (Py_ssize_t i = 0; i < p->words; i++)
+            words[(b * p->words + i) * count] =
+                cell_word(cell + b * p->bytes + i * 8, p->bytes - i * 8);
+}
+
+/* Find the groups of up to 16 lines whose inputs are neighbours. -1: out of memory. */
+static int plan_runs(plan *p) {
+    p->run_first = malloc((size_t)(p->groups + 1) * sizeof *p->run_first);
+    p->run_mask = calloc((size_t)(2 * p->groups + 1), sizeof *p->run_mask);
+    if (!p->run_first || !p->run_mask) return -1;
+    for (Py_ssize_t g = 0; g < p->groups; g++) {
+        const int32_t *rows = p->rows + g * p->lines;
+        Py_ssize_t used = 0;
+        while (used < p->lines && rows[used] == rows[0] + used && rows[used] < p->inputs) used++;
+        int neighbours = used > 0 && p->lines <= 16;
+        for (Py_ssize_t r = used; r < p->lines; r++) neighbours &= rows[r] == p->inputs;
+        p->run_first[g] = neighbours ? rows[0] : -1;
+        for (Py_ssize_t r = 0; neighbours && r < used; r++)
+            p->run_mask[2 * g + r / 8] |= (uint64_t)0xff << (8 * (r % 8));
+    }
+    return 0;
+}
+
+/* Collect the columns that can clip, and their routes. -1: out of memory. */
+static int plan_dangers(plan *p) {
+    int64_t dangers = 0, routes = 0, most_columns = 0, most_routes = 0;
+    const double per_column = is_short(p) ? 1 : 10.0 * (double)(p->planes * p->words);
+    p->words = (p->lines + 63) / 64;
+    p->danger_first = calloc((size_t)p->groups + 1, sizeof *p->danger_first);
+    if (!p->danger_first) return -1;
+    for (Py_ssize_t list = 0; list < p->lists; list++) {
+        const int64_t count = p->entry[p->list_outputs[list + 1]] - p->entry[p->list_outputs[list]];
+        if (p->list_columns[list] > most_columns) most_columns = p->list_columns[list];
+        if (count > most_routes) most_routes = count;
+        p->popcount_work += (double)count + (double)p->list_columns[list] * per_column *
+                            (double)(p->list_groups[list + 1] - p->list_groups[list]);
+        for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++) {
+            for (int64_t c = 0; c < p->list_columns[list]; c++)
+                dangers += cell_sum(p, p->first[g] + c) > p->adc_max;
+            p->danger_first[g + 1] = dangers;
+        }
+    }
+    int64_t *start = malloc((size_t)(most_columns + 2) * sizeof *start);
+    int32_t *output = malloc((size_t)most_routes * 4 + 4), *factor = malloc((size_t)most_routes * 4 + 4);
+    p->danger_route = malloc((size_t)(dangers + 1) * sizeof *p->danger_route);
+    if (is_short(p)) p->danger_short = malloc((size_t)(dangers + 32) * sizeof *p->danger_short);
+    else p->danger_words = malloc((size_t)(dangers * p->planes * p->words + 1) * sizeof(uint64_t));
+    int status = start && output && factor && p->danger_route && (p->danger_short || p->danger_words)
+                     ? 0 : -1;
+    for (int fill = 0; fill < 2 && status == 0; fill++) { /* first count the routes, then copy */
+        if (fill) {
+            p->danger_output = malloc((size_t)routes * 4 + 4);
+            p->danger_factor = malloc((size_t)routes * 4 + 4);
+            if (!p->danger_output || !p->danger_factor) status = -1;
+        }
+        int64_t index = 0, route = 0;
+        for (Py_ssize_t list = 0; list < p->lists && status == 0; list++) {
+            if (p->list_groups[list] == p->list_groups[list + 1]) continue;
+            routes_by_column(p, list, start, output, factor);
+            for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++)
+                for (int64_t c = 0; c < p->list_columns[list]; c++) {
+                    if (cell_sum(p, p->first[g] + c) <= p->adc_max) continue;
+                    const int64_t count = start[c + 1] - start[c];
+                    if (fill) {
+                        danger_store(p, g, index, p->first[g] + c);
+                        p->danger_route[index] = route;
+                        memcpy(p->danger_output + route, output + start[c], (size_t)count * 4);
+                        memcpy(p->danger_factor + route, factor + start[c], (size_t)count * 4);
+                    }
+                    index++;
+                    route += count;
+                }
+        }
+        routes = route;
+        if (fill && status == 0) p->danger_route[index] = route;
+    }
+    free(start), free(output), free(factor);
+    return status;
+}
+
+/* Estimated cycles, measured on Zen 4, that decide between excess and table; a wrong guess costs
+ * time, never a result. */
+enum { WORK_GROUP = 24, WORK_HIT = 8, WORK_COMPARE = 3, WORK_CLIP = 8, WORK_ROUTE = 2 };
+
+typedef struct {
+    uint64_t saturated, work, budget; /* a window stops when its work exceeds the budget */
+} excess_result;
+
+/* Subtract from `out` what the ADC cuts off column `danger` at input bit t. */
+ALWAYS void cut(const plan *p, int64_t danger, uint32_t excess, uint32_t *out,
+                excess_result *result) {
+    const int64_t from = p->danger_route[danger], to = p->danger_route[danger + 1];
+    for (int64_t n = from; n < to; n++)
+        out[p->danger_output[n]] -= excess * (uint32_t)p->danger_factor[n];
+    result->saturated++;
+    result->work += WORK_CLIP + WORK_ROUTE * (uint64_t)(to - from);
+}
+
+/* Dangerous columns of a group that clip at bit t; sums: room for all of them. */
+ALWAYS void excess_wide(const plan *p, Py_ssize_t g, uint64_t bits[8][WORDS], int t,
+                        uint32_t *restrict sums, uint32_t *out, excess_result *result) {
+    const int64_t first = p->danger_first[g], count = p->danger_first[g + 1] - first;
+    const uint64_t *words = p->danger_words + first * p->planes * p->words;
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    for (Py_ssize_t b = 0; b < p->planes; b++)
+        for (Py_ssize_t i = 0; i < p->words; i++, words += count) {
+            const uint64_t line = bits[t][i];
+            for (int64_t c = 0; c < count; c++)
+                sums[c] += (uint32_t)__builtin_popcountll(words[c] & line) << b;
+        }
+    const uint32_t limit = (uint32_t)p->adc_max;
+    for (int64_t c = 0; c < count; c++)
+        if (sums[c] > limit) cut(p, first + c, (sums[c] - limit) << t, out, result);
+    result->work += WORK_HIT + (uint64_t)(count * p->planes * p->words * WORK_COMPARE / 8);
+}
+
+ALWAYS void excess_short(const plan *p, Py_ssize_t g, uint16_t line, int t, uint32_t *out,
+                         excess_result *result) {
+    const int64_t first = p->danger_first[g], stop = p->danger_first[g + 1];
+    for (int64_t c = first; c < stop; c++) {
+        const int sum = __builtin_popcount(p->danger_short[c] & line);
+        if (sum > p->adc_max) cut(p, c, (uint32_t)(sum - p->adc_max) << t, out, result);
+    }
+    result->work += WORK_HIT + (uint64_t)((stop - first) * WORK_COMPARE / 2);
+}
+
+#if X86
+AVX512 ALWAYS void excess_short_avx512(const plan *p, Py_ssize_t g, uint16_t line, int t,
+                                       uint32_t *out, excess_result *result) {
+    const int64_t first = p->danger_first[g], stop = p->danger_first[g + 1];
+    const __m512i input = _mm512_set1_epi16((short)line);
+    const __m512i limit = _mm512_set1_epi16((short)p->adc_max); /* below 16, or nothing clips */
+    for (int64_t c = first; c < stop; c += 32) { /* danger_short is 32 longer than its content */
+        const __m512i cells = _mm512_loadu_si512(p->danger_short + c);
+        const __m512i sum = _mm512_popcnt_epi16(_mm512_and_si512(cells, input));
+        uint32_t above = _mm512_cmpgt_epu16_mask(sum, limit);
+        if (stop - c < 32) above &= (1u << (stop - c)) - 1;
+        for (; above; above &= above - 1) {
+            const int64_t danger = c + __builtin_ctz(above);
+            const int clipped = __builtin_popcount(p->danger_short[danger] & line) - p->adc_max;
+            cut(p, danger, (uint32_t)clipped << t, out, result);
+        }
+    }
+    result->work += WORK_HIT + (uint64_t)((stop - first) / 32 + 1) * WORK_COMPARE;
+}
+#endif
+
+/* The word lines of a group as eight 16-bit patterns, one an input bit. */
+ALWAYS void short_bits(const plan *p, const uint8_t *row, Py_ssize_t g, uint16_t bits[8]) {
+    if (p->run_first[g] >= 0) { /* neighbouring inputs: row has 16 bytes beyond its end */
+        uint64_t words[2];
+        memcpy(words, row + p->run_first[g], sizeof words);
+        sixteen_bits(words[0] & p->run_mask[2 * g], words[1] & p->run_mask[2 * g + 1], bits);
+        return;
+    }
+    const int32_t *rows = p->rows + g * p->lines;
+    const int lines = (int)p->lines;
+    sixteen_bits(eight_lanes(row, rows, lines < 8 ? lines : 8),
+                 lines > 8 ? eight_lanes(row, rows + 8, lines - 8) : 0, bits);
+}
+
+/* All groups of one window; returns 0 when it stopped half-way, with a useless `out`. A clip needs
+ * more than adc_max set inputs; with larger cells that many times the largest cell. */
+#define EXCESS_WINDOW(name, attribute, short_group)                                              \
+    attribute static int name(const plan *p, const uint8_t *row, uint32_t *sums, uint32_t *out,  \
+                              excess_result *result) {                                           \
+        uint64_t bits[8][WORDS];                                                                 \
+        uint16_t lines[8];                                                                       \
+        const int cell = (1 << p->planes) - 1;                                                   \
+        for (Py_ssize_t g = 0; g < p->groups; g++) {                                             \
+            result->work += WORK_GROUP;                                                          \
+            if (result->work > result->budget) return 0;                                         \
+            if (p->danger_first[g] == p->danger_first[g + 1]) continue;                          \
+            if (p->danger_short) {                                                               \
+                short_bits(p, row, g, lines);                                                    \
+                for (int t = 0; t < 8; t++)                                                      \
+                    if (__builtin_popcount(lines[t]) > p->adc_max)                               \
+                        short_group(p, g, lines[t], t, out, result);                             \
+                continue;                                                                        \
+            }                                                                                    \
+            line_bits(p, row, g, bits);                                                          \
+            for (int t = 0; t < 8; t++) {                                                        \
+                int set = 0;                                                                     \
+                for (Py_ssize_t i = 0; i < p->words; i++)                                        \
+                    set += __builtin_popcountll(bits[t][i]);                                     \
+                if (set * cell > p->adc_max) excess_wide(p, g, bits, t, sums, out, result);      \
+            }                                                                                    \
+        }                                                                                        \
+        return result->work <= result->budget;                                                   \
+    }
+
+EXCESS_WINDOW(excess_portable, , excess_short)
+#if X86
+EXCESS_WINDOW(excess_avx2, AVX2, excess_short)
+EXCESS_WINDOW(excess_avx512, AVX512, excess_short_avx512)
+#endif
+
+typedef int excess_fn(const plan *, const uint8_t *, uint32_t *, uint32_t *, excess_result *);
+
+static excess_fn *excess_of(int level) {
+#if X86
+    if (level >= 2) return excess_avx512;
+    if (level >= 1) return excess_avx2;
+#endif
+    (void)level;
+    return excess_portable;
 }
 
 /* ------------------------------------------------------------------------------ Python */
@@ -880,6 +1175,8 @@ static int plan_check(plan *p, const plan_shapes *s) {
         within(p->rows, p->groups * p->lines, -1, p->inputs, "rows") < 0 ||
         within(p->output, s->output, 0, p->outputs, "output") < 0)
         return -1;
+    for (Py_ssize_t i = 0; i < p->groups * p->lines; i++)
+        if (p->rows[i] < 0) p->rows[i] = (int32_t)p->inputs;
     for (Py_ssize_t list = 0; list < p->lists; list++) {
         const int64_t columns = p->list_columns[list];
         for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++)
@@ -934,6 +1231,10 @@ static PyObject *py_plan(PyObject *self, PyObject *args) {
             goto fail;
         }
     }
+    if (plan_dangers(p) < 0 || plan_runs(p) < 0) {
+        PyErr_NoMemory();
+        goto fail;
+    }
     PyObject *capsule = PyCapsule_New(p, PLAN, plan_release);
     if (capsule) return capsule;
 fail:
@@ -941,36 +1242,74 @@ fail:
     return NULL;
 }
 
-/* The loops of one call; *saturated gets the conversions that clipped. -1: out of memory. */
-static int serial_run(const plan *p, int table, int level, const uint8_t *u, Py_ssize_t windows,
-                      int32_t *out, uint64_t *saturated) {
-    *saturated = 0;
-    if (table) {
-        scratch s;
-        if (scratch_make(p, &s) < 0) return -1;
-        for (Py_ssize_t w = 0; w < windows; w += BLOCK)
-            *saturated += table_block(p, &LEVELS[level], &s, u + w * p->inputs,
-                                      windows - w < BLOCK ? windows - w : BLOCK,
-                                      out + w * p->outputs);
-        free(s.memory);
-        return 0;
+enum { TABLE, POPCOUNT, EXCESS, AUTO, METHODS_COUNT };
+enum { FEW = 8 }; /* up to here popcount beats the building of tables */
+static const char *const METHOD_NAMES[] = {"table", "popcount", "excess", "auto"};
+
+static void padded_row(const plan *p, const uint8_t *u, uint8_t *row) {
+    memcpy(row, u, (size_t)p->inputs);
+    memset(row + p->inputs, 0, 16);
+}
+
+/* Windows by excess until it proves slower than `other_work` a window; returns how many are done.
+ * other_work 0: never stop. */
+static Py_ssize_t excess_block(const plan *p, excess_fn *excess, double other_work,
+                               const scratch *s, const uint8_t *u, Py_ssize_t windows,
+                               int32_t *out, uint64_t *saturated) {
+    const uint64_t never = (uint64_t)1 << 62;
+    double total = 0;
+    Py_ssize_t w = 0;
+    for (; w < windows; w++) {
+        if (other_work > 0 && w > 0 && total > other_work * (double)w) break;
+        excess_result result = {0, 0, other_work > 0 ? (uint64_t)(2 * other_work) : never};
+        padded_row(p, u + w * p->inputs, s->row);
+        if (!excess(p, s->row, s->columns, (uint32_t *)out + w * p->outputs, &result)) break;
+        *saturated += result.saturated;
+        total += (double)result.work;
     }
-    int64_t columns = 1;
-    for (Py_ssize_t list = 0; list < p->lists; list++)
-        if (p->list_columns[list] > columns) columns = p->list_columns[list];
-    uint32_t *sums = malloc((size_t)columns * sizeof *sums);
-    if (!sums) return -1;
+    return w;
+}
+
+static uint64_t popcount_block(const plan *p, int level, const scratch *s, const uint8_t *u,
+                               Py_ssize_t windows, int32_t *out) {
     popcount_fn *count = popcount_of(p, level);
-    for (Py_ssize_t w = 0; w < windows; w++)
-        *saturated += popcount_window(p, count, u + w * p->inputs, sums,
-                                      (uint32_t *)out + w * p->outputs);
-    free(sums);
+    uint64_t saturated = 0;
+    for (Py_ssize_t w = 0; w < windows; w++) {
+        padded_row(p, u + w * p->inputs, s->row);
+        saturated += popcount_window(p, count, s->row, s->columns,
+                                     (uint32_t *)out + w * p->outputs);
+    }
+    return saturated;
+}
+
+/* The loops of one call; *saturated gets the conversions that clipped. -1: out of memory. */
+static int serial_run(const plan *p, int method, int level, const uint8_t *u, Py_ssize_t windows,
+                      int32_t *out, uint64_t *saturated) {
+    const int table = p->table && (method == TABLE || (method == AUTO && windows > FEW));
+    const double other_work = method != AUTO ? 0 : table ? p->table_work : p->popcount_work;
+    scratch s;
+    *saturated = 0;
+    if (scratch_make(p, table, &s) < 0) return -1;
+    for (Py_ssize_t w = 0; w < windows; w += BLOCK) {
+        const Py_ssize_t block = windows - w < BLOCK ? windows - w : BLOCK;
+        Py_ssize_t done = 0;
+        if (method == EXCESS || method == AUTO)
+            done = excess_block(p, excess_of(level), other_work, &s, u + w * p->inputs, block,
+                                out + w * p->outputs, saturated);
+        const uint8_t *from = u + (w + done) * p->inputs;
+        int32_t *to = out + (w + done) * p->outputs;
+        if (done == block) continue;
+        *saturated += table ? table_block(p, &LEVELS[level], &s, from, block - done, to)
+                            : popcount_block(p, level, &s, from, block - done, to);
+    }
+    free(s.memory);
     return 0;
 }
 
 PyDoc_STRVAR(serial_doc,
              "serial(plan, u, out, method, level)\n--\n\n"
-             "Bit-serial product with the clip; returns the number of saturated conversions.");
+             "Bit-serial product with the clip; returns the number of saturated conversions.\n"
+             "Methods 'excess' and 'auto' expect the linear product in out.");
 
 static PyObject *py_serial(PyObject *self, PyObject *args) {
     PyObject *capsule, *objects[2], *result = NULL;
@@ -982,8 +1321,9 @@ static PyObject *py_serial(PyObject *self, PyObject *args) {
         return NULL;
     const plan *p = PyCapsule_GetPointer(capsule, PLAN);
     if (!p || check_level(level) < 0) return NULL;
-    const int table = strcmp(method, "table") == 0;
-    if ((!table && strcmp(method, "popcount") != 0) || (table && !p->table)) {
+    int chosen = 0;
+    while (chosen < METHODS_COUNT && strcmp(method, METHOD_NAMES[chosen]) != 0) chosen++;
+    if (chosen == METHODS_COUNT || (chosen == TABLE && !p->table)) {
         PyErr_Format(PyExc_ValueError, "method '%s' cannot do this plan", method);
         return NULL;
     }
@@ -998,7 +1338,7 @@ static PyObject *py_serial(PyObject *self, PyObject *args) {
         uint64_t saturated;
         int status;
         Py_BEGIN_ALLOW_THREADS
-        status = serial_run(p, table, level, u.buf, u.shape[0], out.buf, &saturated);
+        status = serial_run(p, chosen, level, u.buf, u.shape[0], out.buf, &saturated);
         Py_END_ALLOW_THREADS
         result = status < 0 ? PyErr_NoMemory() : PyLong_FromUnsignedLongLong(saturated);
     }
