@@ -1,0 +1,209 @@
+"""Program folders: ``NAME.pim/`` with the text, its data, its target and its reference model.
+
+::
+
+    program.pim      the text
+    arrays.npz       tables and matrices that do not stand in the text
+    target.json      the description of the target it was compiled for
+    reference.onnx   report.json   host/...      whatever else the compiler puts there
+
+A folder is written beside its place and renamed, so a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from isa.assembly import data_arrays, parse_with_source
+from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.npz import Array, read_npz, write_npz
+from isa.printer import DATA_FILE, needs_data_file, program_lines
+from isa.program import Program
+from isa.source import Source
+from isa.target import Target
+
+TEXT_FILE: Final = "program.pim"
+TARGET_FILE: Final = "target.json"
+MAX_TEXT_BYTES: Final = 1 << 28
+_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE)
+
+
+class Loaded(NamedTuple):
+    """What a program folder holds. source: places in the text, for findings about it."""
+
+    program: Program
+    target: Target
+    source: Source
+
+
+def save(
+    path: str | Path,
+    program: Program,
+    target: Target,
+    extra_files: Mapping[str, bytes | Path] | None = None,
+) -> None:
+    """Write a program folder, replacing one that is there.
+
+    extra_files: relative path within the folder -> contents, or a file to copy.
+    Raises PimError C504 when the program was not compiled for ``target``, C508 when ``path`` is
+    something else than a program folder, C507 and C509; ValueError for an extra file with one of
+    the folder's own names or a path that leaves the folder.
+    """
+    folder = Path(path)
+    findings = Findings()
+    _check_target(program, target, Location(str(folder)), findings)
+    if (folder.exists() or folder.is_symlink()) and not is_container(folder):
+        hint = "choose another path with `-o`"
+        message = f"`{folder}` exists and is no program folder"
+        findings.error("C508", message, Location(str(folder)), hint)
+    findings.raise_if_any()
+    extras = {_inside(name): contents for name, contents in (extra_files or {}).items()}
+    arrays = data_arrays(program)
+    draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    try:
+        draft.mkdir()
+        _write(draft, program, target, arrays, extras)
+        _replace(folder, draft)
+    except OSError as error:
+        message = f"cannot write `{folder}`: {error.strerror or error}"
+        raise PimError(Diagnostic("C509", message, Location(str(folder)))) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def load(path: str | Path) -> Loaded:
+    """Read a program folder.
+
+    Raises PimError with everything that is wrong: C501..C506, T1xx for the target, E3xx for the
+    text. The program is not verified; see ``isa.verify``.
+    """
+    folder = Path(path)
+    if not is_container(folder):
+        message = f"`{folder}` is no program folder"
+        hint = f"a program folder has a `{TEXT_FILE}`"
+        raise PimError(Diagnostic("C501", message, Location(str(folder)), hint))
+    findings = Findings()
+    arrays: dict[str, Array] | None = None
+    if os.path.lexists(folder / DATA_FILE) and _is_plain(folder / DATA_FILE, findings):
+        arrays = read_npz(folder / DATA_FILE, findings)
+    data_is_bad = bool(findings)
+    target = _read_target(folder / TARGET_FILE, findings)
+    text = _read_text(folder / TEXT_FILE, findings)
+    loaded = None
+    if text is not None and not data_is_bad:  # else every array would be called missing, too
+        try:
+            loaded = parse_with_source(text, arrays, str(folder / TEXT_FILE))
+        except PimError as error:
+            findings.diagnostics += error.diagnostics
+    if loaded is not None and target is not None:
+        _check_target(loaded[0], target, Location(str(folder / TARGET_FILE)), findings)
+    findings.raise_if_any()
+    assert loaded is not None
+    assert target is not None
+    return Loaded(loaded[0], target, loaded[1])
+
+
+def is_container(path: str | Path) -> bool:
+    """Whether ``path`` is a folder with a program in it."""
+    return Path(path).is_dir() and (Path(path) / TEXT_FILE).is_file()
+
+
+def _check_target(program: Program, target: Target, at: Location, findings: Findings) -> None:
+    if program.target_sha256 == target.sha256 and program.target == target.name:
+        return
+    said = f"`{program.target}`, sha256 {program.target_sha256[:12] or 'none'}"
+    message = f"the program is for target {said}, not for `{target.name}`, {target.sha256[:12]}"
+    hint = "compile or assemble again for this target; a program belongs to one description"
+    findings.error("C504", message, at, hint)
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A relative path that stays within the folder. Raises ValueError for any other."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
+        raise ValueError(f"{name!r} is no path within a program folder")
+    if path.parts[0] in _OWN:
+        raise ValueError(f"{name!r} is a file of the program folder itself")
+    return path
+
+
+def _write(
+    draft: Path,
+    program: Program,
+    target: Target,
+    arrays: Mapping[str, Array],
+    extras: Mapping[PurePosixPath, bytes | Path],
+) -> None:
+    with (draft / TEXT_FILE).open("w", encoding="utf-8", newline="\n") as text:
+        text.writelines(f"{line}\n" for line in program_lines(program))
+    (draft / TARGET_FILE).write_text(target.to_json(), encoding="utf-8")
+    if needs_data_file(program):
+        write_npz(draft / DATA_FILE, arrays)
+    for name, contents in extras.items():
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(contents, Path):
+            shutil.copyfile(contents, draft / name)
+        else:
+            (draft / name).write_bytes(contents)
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    """Put ``draft`` in the place of ``folder``; the old one returns when that fails."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    old = folder.parent / f"{draft.name}.old"
+    folder.rename(old)
+    try:
+        draft.rename(folder)
+    except OSError:
+        with suppress(OSError):
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_plain(file: Path, findings: Findings) -> bool:
+    """Whether a file is there and is a file: no link out of the folder, no pipe, no device."""
+    try:
+        if stat.S_ISREG(file.lstat().st_mode):
+            return True
+        message = f"`{file.name}` is no plain file"
+    except OSError as error:
+        message = f"`{file.name}` cannot be read: {error.strerror}"
+    findings.error("C502", message, Location(str(file)))
+    return False
+
+
+def _read_text(file: Path, findings: Findings) -> str | None:
+    if not _is_plain(file, findings):
+        return None
+    try:
+        if file.stat().st_size > MAX_TEXT_BYTES:
+            message = f"`{file.name}` is longer than {MAX_TEXT_BYTES} bytes"
+        else:
+            return file.read_bytes().decode("utf-8")
+    except OSError as error:
+        message = f"`{file.name}` cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        message = f"`{file.name}` is not UTF-8 text: byte {error.start} is wrong"
+    findings.error("C502", message, Location(str(file)))
+    return None
+
+
+def _read_target(file: Path, findings: Findings) -> Target | None:
+    text = _read_text(file, findings)
+    if text is None:
+        return None
+    try:
+        return Target.from_json(text, str(file))
+    except PimError as error:
+        findings.diagnostics += error.diagnostics
+        return None
