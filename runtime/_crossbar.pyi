@@ -45,10 +45,14 @@ def serial(
     plan: Plan,
     u: NDArray[np.uint8],
     out: NDArray[np.int32],
-    method: Literal["table", "popcount"],
+    method: Literal["table", "popcount", "excess", "auto"],
     level: int,
 ) -> int:
-    """Bit-serial product with the clip at ``adc_max``; returns the saturated conversions."""
+    """Bit-serial product with the clip at ``adc_max``; returns the saturated conversions.
+
+    "table" and "popcount" write ``out``. "excess" and "auto" expect the linear product there and
+    subtract what the clip cuts off; "auto" turns to the others where the clip cuts too often.
+    """
 
 def can_table(plan: Plan) -> bool:
     """Whether method "table" can do the plan: a group's largest sum fits a byte."""

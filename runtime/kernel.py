@@ -15,7 +15,7 @@ from isa.diagnostics import Diagnostic, PimError
 
 LEVELS: Final = ("portable C", "AVX2", "AVX-512 VNNI")
 KERNELS: Final = ("auto", "numpy", "c")
-PATHS: Final = ("auto", "proved", "table", "popcount")
+PATHS: Final = ("auto", "proved", "excess", "table", "popcount")
 SOURCE: Final = Path(__file__).with_name("_crossbar.c")
 
 

@@ -84,7 +84,7 @@ class Machine:
         return RunResult(_join(outputs), counters, _join(tensors))
 
     def paths(self) -> dict[tuple[int, str], str]:
-        """The path that each (core, matrix) takes: "proved", "table", "popcount", "bitserial"."""
+        """The path that each (core, matrix) takes; the words are those of `Crossbars.path`."""
         return {
             (core, name): crossbars.path
             for core, matrices in self._crossbars.items()

@@ -14,7 +14,6 @@ from runtime.crossbar import Int32, UInt8, block_product, exact_pieces, linear_p
 from runtime.kernel import Kernel
 
 MAX_GEMM_INPUTS = 65536  # as MAX_INPUTS of the C kernel
-FEW_WINDOWS = 8  # up to here popcount beats the building of tables (benchmarks/kernel.py)
 
 
 class Path(Protocol):
@@ -29,8 +28,9 @@ class Path(Protocol):
 class Crossbars:
     """A programmed matrix, prepared once for many products.
 
-    proved: no conversion can exceed ``adc_max``, so the sums are linear. path: "proved", "table"
-    (popcount where windows are few), "popcount", or "bitserial" in NumPy.
+    proved: no conversion can exceed ``adc_max``, so the sums are linear. path: "proved"; "excess",
+    which subtracts from the linear product what the ADC cuts off, and turns to table or popcount
+    where it cuts too often; "table" or "popcount" where forced; "bitserial" in NumPy.
     Raises PimError R720 when PIMC_PATH forces a path that would not be exact.
     """
 
@@ -59,11 +59,9 @@ class Crossbars:
 
 
 def _linear(weights: Int32, kernel: Kernel) -> Path:
-    fits = int(np.abs(weights.astype(np.int64)).max(initial=0)) <= 127 or (
-        weights.min() >= -128 and weights.max() <= 127
-    )
-    # NumPy's BLAS is quicker than the AVX2 and portable products, and as exact
-    if kernel.extension is None or not fits or len(weights) > MAX_GEMM_INPUTS:
+    fits = bool(((weights >= -128) & (weights <= 127)).all())
+    # at level 0 NumPy's BLAS is thirty times quicker than portable C, and as exact
+    if kernel.extension is None or kernel.level == 0 or not fits or len(weights) > MAX_GEMM_INPUTS:
         return _LinearBlas(weights)
     return _LinearC(weights, kernel.extension, kernel.level)
 
@@ -71,14 +69,18 @@ def _linear(weights: Int32, kernel: Kernel) -> Path:
 def _serial(blocks: BlockMatrix, adc_max: int, kernel: Kernel, name: str) -> Path:
     if kernel.extension is None:
         return _SerialNumpy(blocks, adc_max)
-    path = _SerialC(blocks, adc_max, kernel)
-    if kernel.path == "table" and path.name != "table":
+    plan = make_plan(kernel.extension, blocks, adc_max)
+    if kernel.path == "table" and not kernel.extension.can_table(plan):
         message = (
             f"PIMC_PATH=table, but the groups of matrix `{name}` can sum beyond a byte "
             f"({blocks.rows.shape[1]} word lines of {blocks.cell_bits}-bit cells)"
         )
         raise PimError(Diagnostic("R720", message, hint="PIMC_PATH=popcount does any matrix"))
-    return path
+    if kernel.path in ("table", "popcount"):
+        return _SerialC(kernel.extension, plan, kernel.path, kernel.level)
+    method = "excess" if kernel.path == "excess" else "auto"
+    linear = _linear(fold(blocks), kernel)
+    return _ExcessC(kernel.extension, plan, method, kernel.level, linear)
 
 
 class _LinearBlas:
@@ -124,22 +126,33 @@ class _SerialNumpy:
 
 
 class _SerialC:
-    """Bit by bit in C."""
+    """Bit by bit in C, by one method for every window."""
 
-    def __init__(self, blocks: BlockMatrix, adc_max: int, kernel: Kernel) -> None:
-        extension = kernel.extension
-        assert extension is not None
-        self._plan = make_plan(extension, blocks, adc_max)
+    def __init__(self, extension: ModuleType, plan: object, method: str, level: int) -> None:
+        self.name = method
         self._serial = extension.serial
-        self._level = kernel.level
-        can_table = extension.can_table(self._plan) and kernel.path != "popcount"
-        self.name = "table" if can_table else "popcount"
-        self._few = FEW_WINDOWS if kernel.path != "table" else 0
+        self._plan = plan
+        self._method = method
+        self._level = level
 
     def multiply(self, u: UInt8, out: Int32) -> int:
-        method = "popcount" if len(u) <= self._few else self.name
-        saturated: int = self._serial(self._plan, u, out, method, self._level)
+        saturated: int = self._serial(self._plan, u, out, self._method, self._level)
         return saturated
+
+
+class _ExcessC(_SerialC):
+    """The linear product, minus what the ADC cuts off; the C kernel finds where it does."""
+
+    def __init__(
+        self, extension: ModuleType, plan: object, method: str, level: int, linear: Path
+    ) -> None:
+        super().__init__(extension, plan, method, level)
+        self.name = "excess"
+        self._linear = linear
+
+    def multiply(self, u: UInt8, out: Int32) -> int:
+        self._linear.multiply(u, out)
+        return super().multiply(u, out)
 
 
 def pack_weights(weights: Int32) -> NDArray[np.int8]:

@@ -90,7 +90,7 @@ def test_numpy_is_the_formula_of_the_catalog(
 
 @needs_c
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("method", ["table", "popcount"])
+@pytest.mark.parametrize("method", ["table", "popcount", "excess", "auto"])
 @block_cases
 def test_c_equals_numpy_with_the_clip(
     random_blocks: Blocks,
@@ -110,6 +110,8 @@ def test_c_equals_numpy_with_the_clip(
         assert lines * ((1 << cell_bits) - 1) > 255 or adc_max > 254
         return
     out = np.full((windows, matrix.outputs), 12345, np.int32)
+    if method in ("excess", "auto"):
+        out = (u.astype(np.int64) @ fold(matrix)).astype(np.int32)
     clipped = extension().serial(plan, u, out, method, level)
     expected, saturated = block_product(u, matrix, adc_max)
     assert np.array_equal(out, expected)
@@ -192,7 +194,7 @@ def test_both_kernels_agree_on_every_path(random_blocks: Blocks) -> None:
     for adc_max in (2, 9):
         expected = np.empty((50, matrix.outputs), np.int32)
         saturated = Crossbars(matrix, adc_max, numpy_kernel).multiply(u, expected)
-        for path in ("auto", "table", "popcount"):
+        for path in ("auto", "excess", "table", "popcount"):
             out = np.empty_like(expected)
             assert Crossbars(matrix, adc_max, c_kernel(path)).multiply(u, out) == saturated
             assert np.array_equal(out, expected)
