@@ -1,0 +1,191 @@
+"""The crossbar kernel against NumPy and onnxruntime, on the same work, in one run, one thread.
+
+    python benchmarks/kernel.py [--json]
+
+The work: a matrix-vector product of 8-bit inputs with 8-bit weights. pimc does it as a crossbar
+does, 9 word lines at a time in 1-bit cells, exactly: with a wide ADC ("proved"), or with a 3-bit
+ADC that saturates ("clipped", and the two methods it falls back to, forced). The others have no
+crossbar model. CPU time, best of several; read the ratios, since a loaded machine moves both.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from isa.target import load_target
+from passes.ou_tile import ou_tile
+from passes.weights import LayerWeights
+from runtime.crossbar import block_product
+from runtime.kernel import choose_kernel, describe_kernel
+from runtime.paths import Crossbars
+
+REPEATS = 7
+LEAST_SECONDS = 0.02  # of one timing, so that the clock's grain does not matter
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender on one shape. seconds: CPU time of one call. ratio: to pimc proved."""
+
+    shape: str
+    contender: str
+    seconds: float
+    mvm_per_s: float
+    gmac_per_s: float
+    ratio: float = 1.0
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of one call, best of REPEATS."""
+    start = time.process_time()
+    call()
+    calls = max(1, int(LEAST_SECONDS / max(time.process_time() - start, 1e-6)))
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = time.process_time()
+        for _ in range(calls):
+            call()
+        best = min(best, (time.process_time() - start) / calls)
+    return best
+
+
+def crossbar_calls(
+    weights: NDArray[np.int32], u: NDArray[np.uint8], kernel_size: int
+) -> dict[str, Callable[[], object]]:
+    """pimc's ways, each checked against the oracle before it is timed."""
+    target = load_target("ou9x8")
+    # as the compiler orders them: a kernel of one input channel is nine neighbours
+    rows = np.arange(len(weights), dtype=np.int32).reshape(kernel_size, -1).T.reshape(1, -1)
+    layer = LayerWeights(len(weights), kernel_size, rows, weights[rows].astype(np.int16))
+    blocks = ou_tile(layer, target)
+    kernel = choose_kernel({})
+    calls: dict[str, Callable[[], object]] = {}
+    ways = [("pimc proved", 15, "auto"), ("pimc clipped 3 bit", 7, "auto")]
+    if kernel.extension is not None:
+        ways += [(f"pimc clipped 3 bit, {path}", 7, path) for path in ("table", "popcount")]
+    for name, adc_max, path in ways:
+        crossbars = Crossbars(blocks, adc_max, replace(kernel, path=path))
+        out = np.empty((len(u), weights.shape[1]), np.int32)
+        check = u[:64].copy()
+        expected, saturated = block_product(check, blocks, adc_max)
+        found = np.empty_like(expected)
+        if crossbars.multiply(check, found) != saturated or not np.array_equal(found, expected):
+            raise SystemExit(f"{name} differs from the oracle")
+        calls[name] = partial(crossbars.multiply, u, out)
+    return calls
+
+
+def onnx_session(op: str, weights: NDArray[np.int32], windows: int) -> Callable[[], object]:
+    """onnxruntime's integer matrix product of u8 with s8, its fastest with VNNI, one thread."""
+    constants: dict[str, object] = {"w": weights.astype(np.int8)}
+    inputs, outputs = ["x", "w"], onnx.TensorProto.INT32
+    if op == "QLinearMatMul":
+        constants |= {"s": np.float32(0.05), "z": np.uint8(0), "zw": np.int8(0)}
+        inputs, outputs = ["x", "s", "z", "w", "s", "zw", "s", "z"], onnx.TensorProto.UINT8
+    shape_in, shape_out = [windows, len(weights)], [windows, weights.shape[1]]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(op, inputs, ["y"])],
+        op,
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, shape_in)],
+        [onnx.helper.make_tensor_value_info("y", outputs, shape_out)],
+        [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
+    return _session(graph, np.zeros(shape_in, np.uint8))
+
+
+def onnx_convolution(weights: NDArray[np.int32], size: int) -> Callable[[], object]:
+    """QLinearConv 3x3 on size x size, the same products as the gathered windows."""
+    channels, outputs = len(weights) // 9, weights.shape[1]
+    kernel = weights.T.reshape(outputs, 3, 3, channels).transpose(0, 3, 1, 2).astype(np.int8)
+    constants = {
+        "w": np.ascontiguousarray(kernel),
+        "s": np.float32(0.05),
+        "z": np.uint8(0),
+        "zw": np.int8(0),
+    }
+    node = onnx.helper.make_node(
+        "QLinearConv", ["x", "s", "z", "w", "s", "zw", "s", "z"], ["y"], pads=[1, 1, 1, 1]
+    )
+    shape = [1, channels, size, size]
+    graph = onnx.helper.make_graph(
+        [node],
+        "conv",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, [1, outputs, size, size])],
+        [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
+    return _session(graph, np.zeros(shape, np.uint8))
+
+
+def _session(graph: onnx.GraphProto, x: NDArray[np.uint8]) -> Callable[[], object]:
+    model = onnx.helper.make_model(
+        graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)]
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return lambda: session.run(None, {"x": x})
+
+
+def measure(shape: str, inputs: int, outputs: int, windows: int, conv: int = 0) -> list[Row]:
+    """All contenders on one shape. conv: side of the image when the windows are a convolution."""
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-128, 128, (inputs, outputs)).astype(np.int32)
+    u = rng.integers(0, 256, (windows, inputs)).astype(np.uint8)
+    calls = crossbar_calls(weights, u, 9 if conv else 1)
+    wide, narrow = u.astype(np.int32), u.astype(np.float32)
+    weights_f32 = weights.astype(np.float32)
+    calls["numpy int32"] = lambda: wide @ weights
+    calls["numpy float32"] = lambda: narrow @ weights_f32
+    calls["onnxruntime MatMulInteger"] = onnx_session("MatMulInteger", weights, windows)
+    calls["onnxruntime QLinearMatMul"] = onnx_session("QLinearMatMul", weights, windows)
+    if conv:
+        calls["onnxruntime QLinearConv"] = onnx_convolution(weights, conv)
+    rows = []
+    for name, call in calls.items():
+        seconds = cpu_seconds(call)
+        rate = windows / seconds
+        rows.append(Row(shape, name, seconds, rate, rate * inputs * outputs / 1e9))
+    base = rows[0].seconds
+    return [replace(row, ratio=row.seconds / base) for row in rows]
+
+
+def main() -> None:
+    rows = [
+        *measure("128x128, batch 1", 128, 128, 1),
+        *measure("128x128, batch 1024", 128, 128, 1024),
+        *measure("3x3x64->64 on 32x32", 576, 64, 1024, conv=32),
+    ]
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"kernel": describe_kernel(), "rows": [asdict(row) for row in rows]}))
+        return
+    print(f"kernel: {describe_kernel().get('level', 'NumPy')}")
+    print(f"{'':38}{'ms':>9}{'MVM/s':>13}{'GMAC/s':>9}{'time / pimc proved':>20}")
+    shape = ""
+    for row in rows:
+        if row.shape != shape:
+            shape = row.shape
+            print(shape)
+        print(
+            f"  {row.contender:36}{row.seconds * 1e3:9.4f}{row.mvm_per_s:13,.0f}"
+            f"{row.gmac_per_s:9.2f}{row.ratio:20.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
