@@ -80,9 +80,10 @@ def describe_kernel() -> dict[str, Any]:
 
     stale: the compiled kernel comes from another source file; None where either is missing.
     """
-    extension = load_extension()
-    if extension is None:
-        return {"kernel": "numpy", "reason": "the C kernel is not built", "stale": None}
+    try:
+        extension = import_module("runtime._crossbar")
+    except ImportError as error:  # not built, or built for something else: the reason says which
+        return {"kernel": "numpy", "reason": str(error), "stale": None}
     built = extension.source_hash()
     stale = sha256(SOURCE.read_bytes()).hexdigest() != built if SOURCE.exists() else None
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from types import ModuleType
@@ -221,6 +222,16 @@ def test_an_unknown_word_in_the_environment_is_refused(variable: str) -> None:
 
 def test_numpy_can_be_forced() -> None:
     assert choose_kernel({"PIMC_KERNEL": "numpy"}).name == "numpy"
+
+
+def test_a_missing_c_kernel_is_used_by_nobody_and_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "runtime._crossbar", None)  # makes the import fail
+    assert choose_kernel({}).name == "numpy"
+    assert "runtime._crossbar" in describe_kernel()["reason"]
+    with pytest.raises(PimError, match=r"R720.*the C kernel is not built"):
+        choose_kernel({"PIMC_KERNEL": "c"})
 
 
 @needs_c
