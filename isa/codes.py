@@ -168,7 +168,133 @@ SYNTAX: Final[dict[str, Code]] = {
 }
 
 # ------------------------------------------------------------------ V4xx: program verifier
-VERIFIER: Final[dict[str, Code]] = {}
+VERIFIER: Final[dict[str, Code]] = {
+    "V401": Code(
+        "undeclared name",
+        "An instruction or declaration names a buffer, tensor, table, matrix, channel, core or "
+        "loop variable that does not exist there. Buffers and matrices belong to one core.",
+    ),
+    "V402": Code(
+        "name used twice",
+        "Names are declared once: tensors, tables, channels and matrices once in a program, "
+        "buffers once in a core, loop variables once among nested loops. A buffer must not have "
+        "the name of an input or output.",
+    ),
+    "V403": Code(
+        "wrong element type",
+        "An operand has another element type than the instruction works on, or two types that "
+        "have to be equal differ. `docs/isa.md` gives the types of every instruction.",
+    ),
+    "V404": Code(
+        "wrong sizes",
+        "The sizes of operands do not go together: windows that do not fit their source, a matrix "
+        "with other inputs than a window has, a table that does not broadcast.",
+    ),
+    "V405": Code(
+        "region out of bounds",
+        "A region leaves its buffer or tensor for some values of the loop variables. Rows of a "
+        "ring buffer count on and on, but a region takes at most as many as the ring holds.",
+    ),
+    "V406": Code(
+        "value out of range",
+        "A number cannot be used: a zero point or fill value that the element type does not hold, "
+        "a scale that is not positive and finite, a kernel, stride or dilation below 1, a loop "
+        "that never runs.",
+    ),
+    "V407": Code(
+        "core outside of the mesh",
+        "The program uses a core that the target does not have.",
+    ),
+    "V408": Code(
+        "arrays of a matrix do not fit together",
+        "The arrays of a block matrix contradict each other in length or order, so its meaning is "
+        "undefined. A data file that was edited or damaged does this.",
+    ),
+    "V409": Code(
+        "selector, route or cell out of range",
+        "A selector names an input that the matrix does not have, a route leads to an output that "
+        "does not exist or has an impossible shift or sign, or a cell holds more than it can.",
+    ),
+    "V410": Code(
+        "place outside of the crossbars",
+        "Stored columns stand outside of the crossbars of their core, or a row group is taller "
+        "than an operation unit of the target.",
+    ),
+    "V411": Code(
+        "cells overlap",
+        "Two stored columns take the same cell of a crossbar.",
+    ),
+    "V412": Code(
+        "stored column without its one place",
+        "Every stored column stands in exactly one place of a crossbar (`at x0[word line, bit "
+        "line]` in the text).",
+    ),
+    "V413": Code(
+        "address outside of the memory",
+        "A buffer or queue does not lie within the data memory of its core, or is not aligned to "
+        "its elements.",
+    ),
+    "V414": Code(
+        "memory overlaps",
+        "Two buffers or queues of a core share bytes.",
+    ),
+    "V415": Code(
+        "wrong end of a channel",
+        "A core sends on a channel that another core sends on, or receives what is not for it. A "
+        "channel has one sender and one receiver, its declaration names both.",
+    ),
+    "V416": Code(
+        "messages do not match",
+        "A message is larger than its channel allows, is received with another size than it was "
+        "sent with, or is never received.",
+    ),
+    "V417": Code(
+        "channel does not carry what it says",
+        "The channels of the tensor that a channel says it carries do not exist, or its messages "
+        "together have another number of elements.",
+    ),
+    "V418": Code(
+        "read before written",
+        "An instruction reads elements that no instruction has written yet, in a buffer without a "
+        "fill value. In a ring buffer a new row starts out undefined, its padding columns aside.",
+    ),
+    "V419": Code(
+        "row of a ring is gone",
+        "An instruction reads a row of a ring buffer whose slot has been given to a later row. The "
+        "ring has to be deeper, or the row has to be read earlier.",
+    ),
+    "V420": Code(
+        "output not stored exactly once",
+        "Every element of every output has to be stored, and only once.",
+    ),
+    "V421": Code(
+        "wrong use of an input or output",
+        "Inputs are only read, by `load`; outputs are only written, by `store`.",
+    ),
+    "V422": Code(
+        "deadlock",
+        "Some cores wait for each other for ever: to receive from an empty channel or to send into "
+        "a full one. One finding per waiting core says at which instruction and on which channel. "
+        "No order of execution avoids it; a deeper channel or another order of messages does.",
+    ),
+    "V423": Code(
+        "program of another target",
+        "The sha256 in the `.target` line is not that of the target description.",
+    ),
+    "V424": Code(
+        "tensor does not map to its ONNX tensor",
+        "The ONNX shape, transposed by `order` and reshaped, has to give the shape of the machine.",
+    ),
+    "V425": Code(
+        "index out of bounds",
+        "An entry of the index table of a `gather` names an element that its source does not have.",
+    ),
+    "V426": Code(
+        "program too long to verify",
+        "The loops of the program execute more instructions than the verifier is willing to "
+        "follow. A bound of a loop is probably wrong.",
+    ),
+}
 
 # ------------------------------------------------------------------ C5xx: container, data files
 CONTAINER: Final[dict[str, Code]] = {

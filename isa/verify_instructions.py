@@ -1,0 +1,374 @@
+"""Checks of instructions: types, sizes and values of the operands, one function per class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from isa.catalog import (
+    Accumulate,
+    Add,
+    Const,
+    Copy,
+    Fill,
+    Gather,
+    Load,
+    Lrn,
+    Lut,
+    MaxPool,
+    Mul,
+    Mvm,
+    Recv,
+    Requant,
+    Send,
+    Softmax,
+    Store,
+    Sub,
+    SumPool,
+)
+from isa.instruction import Instruction
+from isa.printer import float_text, name_text, quoted
+from isa.program import DTYPES, Loop, Statement
+from isa.verify_scope import Scope
+from isa.verify_site import Operand, Site
+
+Kind = TypeVar("Kind", bound=Instruction)
+Check = Callable[[Site, Any], None]
+
+CHECKS: dict[type[Instruction], Check] = {}
+BYTES = ("s8", "u8")
+INTEGERS = ("s8", "u8", "s32")
+
+
+def checks(*classes: type[Instruction]) -> Callable[[Check], Check]:
+    """Register the check of some instruction classes, called with resolved regions."""
+
+    def register(function: Check) -> Check:
+        for cls in classes:
+            CHECKS[cls] = function
+        return function
+
+    return register
+
+
+def check_instructions(scope: Scope) -> None:
+    """Note everything that is wrong with the operands of all instructions.
+
+    Instructions in loops that never run are checked for names, types and sizes as well; only
+    bounds cannot be wrong there.
+    """
+    for core in scope.program.cores:
+        ordinal = _check_body(scope, core.index, core.body, {}, 0)
+        assert ordinal >= 0
+
+
+def _check_body(
+    scope: Scope,
+    core: int,
+    body: tuple[Statement, ...],
+    variables: Mapping[str, range],
+    ordinal: int,
+) -> int:
+    """Check a stream from its instruction ``ordinal`` on; returns the next ordinal."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            ordinal = _check_loop(scope, core, statement, variables, ordinal)
+            continue
+        site = Site(scope, core, ordinal, statement, variables)
+        site.resolve()
+        check = CHECKS.get(type(statement))
+        if check is None:
+            site.error("V401", "is no instruction of the catalog", statement.mnemonic)
+        else:
+            check(site, statement)
+        ordinal += 1
+    return ordinal
+
+
+def _check_loop(
+    scope: Scope, core: int, loop: Loop, variables: Mapping[str, range], ordinal: int
+) -> int:
+    name = quoted(loop.variable)
+    at = scope.at_declaration("core", None, str(core))
+    if loop.variable in variables:
+        message = f"core {core}: a loop over {name} stands inside of another one"
+        scope.findings.error("V402", message, at, "give the inner loop another variable")
+    if loop.step < 1:
+        message = f"core {core}: the loop over {name} has step {loop.step}"
+        scope.findings.error("V406", message, at, "loops count upwards")
+    values = range(loop.start, loop.stop, max(1, loop.step))
+    if not values:
+        message = f"core {core}: the loop over {name} never runs: {loop.start}..{loop.stop}"
+        scope.findings.error("V406", message, at, "leave it out, or correct its bounds")
+        values = range(loop.start, loop.start + 1)
+    return _check_body(scope, core, loop.body, {**variables, loop.variable: values}, ordinal)
+
+
+# ------------------------------------------------------------------ what checks are made of
+
+
+def _typed(site: Site, operand: Operand | None, allowed: tuple[str, ...]) -> None:
+    if operand is not None and operand.dtype not in allowed:
+        message = f"{quoted(operand.region.name)} is {operand.dtype}, expected "
+        site.error("V403", message + " or ".join(allowed), operand.text)
+
+
+def _same_type(site: Site, a: Operand, b: Operand) -> None:
+    if a.dtype != b.dtype:
+        message = f"{quoted(a.region.name)} is {a.dtype}, {quoted(b.region.name)} is {b.dtype}"
+        site.error("V403", message, b.text, "the types have to be equal")
+
+
+def _same_size(site: Site, a: Operand, b: Operand) -> None:
+    if a.elements != b.elements:
+        message = f"`{a.text}` has {a.elements} elements, `{b.text}` has {b.elements}"
+        site.error("V404", message, b.text, f"{a.sizes()} and {b.sizes()} have to be as large")
+
+
+def _same_shape(site: Site, a: Operand, b: Operand) -> None:
+    if a.shape != b.shape:
+        message = f"`{a.text}` is {list(a.shape)}, `{b.text}` is {list(b.shape)}"
+        site.error("V404", message, b.text, "the shapes have to be equal")
+
+
+def _value_of(site: Site, name: str, operand: Operand | None) -> None:
+    """The integer operand ``name`` is a value of the type of a region."""
+    value = getattr(site.instruction, name)
+    if operand is None or operand.dtype not in INTEGERS:
+        return
+    info = np.iinfo(DTYPES[operand.dtype])
+    if not info.min <= value <= info.max:
+        message = f"{name}={value} is no {operand.dtype}, which {quoted(operand.region.name)} holds"
+        site.error("V406", message, f"{name}={value}")
+
+
+def _real(site: Site, *names: str, positive: bool = False) -> None:
+    for name in names:
+        value = getattr(site.instruction, name)
+        with np.errstate(over="ignore"):
+            held = float(np.float32(value))  # what the machine computes with
+        if not math.isfinite(held) or (positive and held <= 0):
+            what = "positive and finite" if positive else "finite"
+            message = f"{name}={float_text(value)} is not {what} in single precision"
+            site.error("V406", message, f"{name}=")
+
+
+def _windows(site: Site, into: Operand, source: Operand) -> bool:
+    """The geometry of windows: kernel, stride and dilation fit the source; False if senseless."""
+    i: Any = site.instruction
+    if min(*i.kernel, *i.dilation, i.stride) < 1:
+        message = f"kernel {i.kernel}, stride {i.stride} and dilation {i.dilation} have to be >= 1"
+        site.error("V406", message)
+        return False
+    rows = (i.kernel[0] - 1) * i.dilation[0] + 1
+    columns = (into.shape[1] - 1) * i.stride + (i.kernel[1] - 1) * i.dilation[1] + 1
+    if into.shape[0] != 1:
+        message = f"`{into.text}` has {into.shape[0]} rows; windows give one"
+        site.error("V404", message, into.text)
+    if source.shape[0] != rows:
+        message = f"windows of {rows} rows cannot take `{source.text}`, {source.shape[0]} rows"
+        site.error("V404", message, source.text, _kernel_hint(i))
+    if source.shape[1] < columns:
+        message = (
+            f"{into.shape[1]} windows need {columns} columns, `{source.text}` has {source.shape[1]}"
+        )
+        site.error("V404", message, source.text, _kernel_hint(i))
+    return True
+
+
+def _kernel_hint(i: Any) -> str:
+    return (
+        f"kernel {i.kernel[0]}x{i.kernel[1]}, stride {i.stride}, dilation "
+        f"{i.dilation[0]}x{i.dilation[1]}"
+    )
+
+
+# ------------------------------------------------------------------ one check per class
+
+
+@checks(Load, Store, Copy)
+def _move(site: Site, i: Load | Store | Copy) -> None:
+    if (found := site.regions("into", "source")) is not None:
+        _same_type(site, *found)
+        _same_size(site, *found)
+
+
+@checks(Send, Recv)
+def _message(site: Site, i: Send | Recv) -> None:
+    channel = site.channel(i.channel)
+    operand = site.region("source" if isinstance(i, Send) else "into")
+    if channel is None:
+        return
+    verb, owner = ("sends", channel.source) if isinstance(i, Send) else ("receives", channel.target)
+    if owner != site.core:
+        message = f"core {owner} {verb} on channel {quoted(channel.name)}, not core {site.core}"
+        site.error("V415", message, name_text(channel.name))
+    if operand is None:
+        return
+    if operand.dtype != channel.dtype:
+        message = f"`{operand.text}` is {operand.dtype}, channel {quoted(channel.name)} is "
+        site.error("V403", message + channel.dtype, operand.text)
+    columns, channels = channel.shape
+    if operand.elements > columns * channels:
+        message = (
+            f"a message of {operand.elements} elements does not fit channel "
+            f"{quoted(channel.name)}, which holds {columns} x {channels}"
+        )
+        site.error("V416", message, operand.text)
+
+
+@checks(Fill)
+def _fill(site: Site, i: Fill) -> None:
+    _value_of(site, "value", site.region("into"))
+
+
+@checks(Const)
+def _const(site: Site, i: Const) -> None:
+    into = site.region("into")
+    if into is None:
+        return
+    values = site.table(i.table, into.dtype)
+    if values is not None and values.size != into.elements:
+        message = f"table {quoted(i.table)} has {values.size} values, `{into.text}` {into.elements}"
+        site.error("V404", message, name_text(i.table))
+
+
+@checks(Gather)
+def _gather(site: Site, i: Gather) -> None:
+    into, source = site.region("into"), site.region("source")
+    index = site.table(i.index, "s32")
+    _value_of(site, "value", into)
+    if into is not None and source is not None:
+        _same_type(site, into, source)
+    if into is not None and index is not None and index.size != into.elements:
+        message = f"index {quoted(i.index)} has {index.size} entries, `{into.text}` {into.elements}"
+        site.error("V404", message, name_text(i.index))
+    if source is not None and index is not None and index.size:
+        low, high = int(np.min(index.astype(np.int64))), int(np.max(index.astype(np.int64)))
+        if low < -1 or high >= source.elements:
+            bad = low if low < -1 else high
+            message = f"index {quoted(i.index)} names element {bad} of `{source.text}`, which has "
+            site.error("V425", f"{message}{source.elements}", name_text(i.index))
+
+
+@checks(Mvm)
+def _mvm(site: Site, i: Mvm) -> None:
+    into, source, matrix = site.region("into"), site.region("source"), site.matrix(i.matrix)
+    _typed(site, into, ("s32",))
+    _typed(site, source, BYTES)
+    if into is None or source is None or not _windows(site, into, source) or matrix is None:
+        return
+    inputs = i.kernel[0] * i.kernel[1] * source.shape[2]
+    if inputs != matrix.blocks.inputs:
+        message = (
+            f"a window has {inputs} inputs ({i.kernel[0]} x {i.kernel[1]} x {source.shape[2]} "
+            f"channels), matrix {quoted(matrix.name)} has {matrix.blocks.inputs}"
+        )
+        site.error("V404", message, name_text(matrix.name))
+    if into.shape[2] != matrix.blocks.outputs:
+        message = f"`{into.text}` has {into.shape[2]} channels, matrix {quoted(matrix.name)} gives "
+        site.error("V404", f"{message}{matrix.blocks.outputs}", into.text)
+
+
+@checks(Accumulate)
+def _accumulate(site: Site, i: Accumulate) -> None:
+    for name in ("into", "source"):
+        _typed(site, site.region(name), ("s32",))
+    if (found := site.regions("into", "source")) is not None:
+        _same_shape(site, *found)
+
+
+@checks(Requant)
+def _requant(site: Site, i: Requant) -> None:
+    into, source = site.region("into"), site.region("source")
+    _typed(site, into, BYTES)
+    _typed(site, source, ("s32",))
+    _value_of(site, "zero", into)
+    if into is not None and source is not None:
+        _same_shape(site, into, source)
+    scale = site.table(i.scale, "f32")
+    if scale is not None and not np.isfinite(scale.astype(np.float64)).all():
+        site.error("V406", f"table {quoted(i.scale)} has a scale that is not finite",
+                   name_text(i.scale))  # fmt: skip
+    for name, table in ((i.bias, site.table(i.bias, "s32")), (i.scale, scale)):
+        if table is None or into is None:
+            continue
+        wanted = into.shape[1:]
+        fits = table.ndim <= 2 and all(
+            size in (1, whole) for size, whole in zip(table.shape[::-1], wanted[::-1], strict=False)
+        )
+        if not fits:
+            message = f"table {quoted(name)} {list(table.shape)} does not broadcast to "
+            site.error("V404", f"{message}{list(wanted)} [columns, channels]", name_text(name))
+
+
+@checks(Lut)
+def _lut(site: Site, i: Lut) -> None:
+    into, source = site.region("into"), site.region("source")
+    _typed(site, source, BYTES)
+    if into is None:
+        return
+    if source is not None:
+        _same_shape(site, into, source)
+    table = site.table(i.table, into.dtype)
+    wanted = ((256,), (into.shape[2], 256))
+    if table is not None and table.shape not in wanted:
+        message = f"table {quoted(i.table)} is {list(table.shape)}, expected [256] or "
+        site.error("V404", f"{message}{list(wanted[1])}", name_text(i.table))
+
+
+@checks(Add, Sub, Mul)
+def _binary(site: Site, i: Add | Sub | Mul) -> None:
+    into, a, b = site.region("into"), site.region("a"), site.region("b")
+    _typed(site, into, BYTES)
+    _typed(site, a, INTEGERS)
+    _typed(site, b, INTEGERS)
+    for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
+        _value_of(site, name, operand)
+    _real(site, "scale_a", "scale_b")
+    _real(site, "scale", positive=True)
+    if into is not None and a is not None:
+        _same_shape(site, into, a)
+    if into is not None and b is not None:
+        rows, columns, channels = b.shape
+        broadcast = columns in (1, into.shape[1]) and channels in (1, into.shape[2])
+        if rows != into.shape[0] or not broadcast:
+            message = f"`{b.text}` {list(b.shape)} does not broadcast to {list(into.shape)}"
+            hint = "its columns and channels may be 1, its rows not"
+            site.error("V404", message, b.text, hint)
+
+
+@checks(MaxPool, SumPool)
+def _pool(site: Site, i: MaxPool | SumPool) -> None:
+    into, source = site.region("into"), site.region("source")
+    _typed(site, source, BYTES)
+    if isinstance(i, SumPool):
+        _typed(site, into, ("s32",))
+    if into is None or source is None:
+        return
+    if isinstance(i, MaxPool):
+        _same_type(site, into, source)
+    _windows(site, into, source)
+    if into.shape[2] != source.shape[2]:
+        message = f"`{into.text}` has {into.shape[2]} channels, `{source.text}` {source.shape[2]}"
+        site.error("V404", message, source.text)
+
+
+@checks(Softmax, Lrn)
+def _normalize(site: Site, i: Softmax | Lrn) -> None:
+    into, source = site.region("into"), site.region("source")
+    _typed(site, into, BYTES)
+    _typed(site, source, INTEGERS)
+    _value_of(site, "zero", into)
+    _real(site, "scale", positive=True)
+    _real(site, "scale_a")
+    if isinstance(i, Lrn):
+        _value_of(site, "zero_a", source)
+        _real(site, "alpha", "beta", "bias")
+        if i.size < 1:
+            site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
+    if into is not None and source is not None:
+        _same_shape(site, into, source)
