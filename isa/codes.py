@@ -90,13 +90,84 @@ TARGET: Final[dict[str, Code]] = {
 
 # ------------------------------------------------------------------ F2xx: frontend, ONNX
 FRONTEND: Final[dict[str, Code]] = {
-    "F201": Code("x", "x"),
-    "F202": Code("x", "x"),
-    "F203": Code("x", "x"),
-    "F204": Code("x", "x"),
-    "F205": Code("x", "x"),
-    "F206": Code("x", "x"),
-    "F207": Code("x", "x"),
+    "F201": Code(
+        "not a readable ONNX file",
+        "The file is missing, empty, cut off in the middle, larger than a protobuf message may "
+        "be, or no ONNX model at all.",
+    ),
+    "F202": Code(
+        "external data cannot be loaded",
+        "The model keeps weights in a side file that is missing, too short, or outside of the "
+        "model's own folder, where pimc does not follow a path.",
+    ),
+    "F203": Code(
+        "unsupported ONNX version",
+        "The IR version or the version of the standard operator set is older or newer than the "
+        "libraries below pimc can convert and run.",
+    ),
+    "F204": Code(
+        "invalid model",
+        "The onnx checker or the shape inference found a contradiction in the model: a missing "
+        "tensor, a wrong attribute, or shapes that do not fit together.",
+    ),
+    "F205": Code(
+        "dynamic shape",
+        "An axis besides the batch has no fixed size. A machine with programmed buffers needs "
+        "one: `--input-shape NAME=1,3,224,224` gives it.",
+    ),
+    "F206": Code(
+        "NaN or infinity in the weights",
+        "An initializer holds numbers that are not finite; they cannot be quantized.",
+    ),
+    "F207": Code(
+        "wrong input shape option",
+        "`--input-shape` names an input that the model does not have, or contradicts the shape "
+        "that the model fixes.",
+    ),
+    "F210": Code(
+        "unsupported operator",
+        "The operator has no form on the machine. `pimc ops` lists the supported ones.",
+    ),
+    "F211": Code(
+        "unsupported form of an operator",
+        "The operator is supported, but not with these attributes, shapes or constants.",
+    ),
+    "F212": Code(
+        "operator of a foreign domain",
+        "The operator is not from the standard operator set, nor one of the integer operators "
+        "of com.microsoft that onnxruntime's quantizer writes.",
+    ),
+    "F213": Code(
+        "control flow",
+        "If, Loop, Scan and sequences decide at run time; the machine runs one fixed stream.",
+    ),
+    "F214": Code(
+        "unsupported element type",
+        "A tensor that the machine would hold has a type other than float32, int8 or uint8.",
+    ),
+    "F220": Code(
+        "calibration data does not fit",
+        "The arrays of the calibration file must carry the names of the model's inputs, one "
+        "sample a row, and equal numbers of samples.",
+    ),
+    "F221": Code(
+        "no calibration data",
+        "A warning: without samples the ranges come from random noise. The program is correct "
+        "for its own integers, but the quantized network is not accurate.",
+    ),
+    "F222": Code(
+        "range is not finite",
+        "On the calibration data a tensor overflows float32, so it has no scale.",
+    ),
+    "F223": Code(
+        "sums do not fit 32 bits",
+        "The products of one output could add up beyond a 32-bit integer. Layers with more than "
+        "about 65,000 inputs an output are not supported.",
+    ),
+    "F240": Code(
+        "onnxruntime refuses the model",
+        "onnxruntime could not load or run the model, though the checker found nothing wrong.",
+    ),
 }
 
 # ------------------------------------------------------------------ E3xx: ISA text syntax

@@ -1,0 +1,157 @@
+"""Assign: the scale and zero point of every tensor that is held in 8 bits.
+
+In this order: what the user's model says; what costs nothing afterwards (the producer of a clamp
+or of a concatenation takes over the result's parameters, so that saturation is the clamp and the
+concatenation needs no requantization); the calibrated range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pimc.frontend.net import Net, Op, QParams
+from pimc.frontend.regions import PASSING, Region, Step, step_inputs, step_outputs
+
+_SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Which tensors are held alike: ``leader[t]`` was computed, ``t`` is made of its integers."""
+
+    leader: dict[str, str]
+    users: dict[str, list[tuple[str, Step]]]  # leader -> (member, step that computes with it)
+
+
+def holding(net: Net, steps: Sequence[Step]) -> Holding:
+    """Group the held tensors by the computed tensor whose integers they carry."""
+    leader = {port.tensor: port.tensor for port in net.inputs}
+    users: dict[str, list[tuple[str, Step]]] = {name: [] for name in leader}
+    for step in steps:
+        passing = is_passing(step)
+        for name in step_outputs(step):
+            leader[name] = leader[step_inputs(net, step)[0]] if passing else name
+            users.setdefault(leader[name], [])
+        if not passing:
+            for name in step_inputs(net, step):
+                users[leader[name]].append((name, step))
+    return Holding(leader, users)
+
+
+def is_passing(step: Step) -> bool:
+    """Whether the integers of the result are those of the input."""
+    return isinstance(step, Op) and step.op_type in PASSING and not step.domain
+
+
+def insert_requantizations(net: Net) -> None:
+    """Put an explicit Identity where the user's model changes the parameters in mere movement.
+
+    A movement or a maximum hands its input's integers on. Where the model asks for other
+    parameters behind it, the requantization becomes a step of its own.
+    """
+    carried = dict(net.qparams)
+    ops: list[Op] = []
+    for op in net.ops:
+        if not is_passing(op):
+            ops.append(op)
+            continue
+        before = carried.get(op.inputs[0])
+        outputs, after = [], []
+        for name in op.outputs:
+            wanted = net.qparams.get(name)
+            if name and wanted is not None and before is not None and wanted != before:
+                moved = net.fresh(f"{name}_moved")
+                net.add_like(moved, name)
+                if name in net.batched:
+                    net.batched.add(moved)
+                carried[moved] = before
+                outputs.append(moved)
+                after.append(Op(f"{op.name}/requantize", "Identity", (moved,), (name,)))
+            else:
+                outputs.append(name)
+                if wanted is None and before is not None:
+                    carried[name] = before
+        ops += [replace(op, outputs=tuple(outputs)), *after]
+    net.ops = ops
+
+
+def unknown_ranges(net: Net, steps: Sequence[Step], held: Holding) -> list[str]:
+    """Leaders whose range has to be calibrated."""
+    return list(_assign(net, steps, held, None)[1])
+
+
+def assign(
+    net: Net,
+    steps: Sequence[Step],
+    held: Holding,
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[str, QParams]:
+    """Quantization of every held tensor."""
+    return _assign(net, steps, held, ranges)[0]
+
+
+def _assign(
+    net: Net,
+    steps: Sequence[Step],
+    held: Holding,
+    ranges: Mapping[str, tuple[float, float]] | None,
+) -> tuple[dict[str, QParams], list[str]]:
+    outputs = {held.leader[name] for name in net.output_tensors() if name in held.leader}
+    explicit = _explicit(net, held)
+    chosen: dict[str, QParams] = {}
+    unknown: list[str] = []
+    softmax = {s.output for s in steps if isinstance(s, Op) and s.op_type == "Softmax"}
+    for name in reversed(list(held.users)):  # consumers first
+        follower = None if name in outputs else _follower(held, name)
+        if name in explicit:
+            chosen[name] = explicit[name]
+        elif follower is not None and follower in chosen:
+            chosen[name] = chosen[follower]
+        elif follower is not None:
+            pass  # the follower is calibrated, this one follows
+        elif name in softmax:
+            chosen[name] = _SOFTMAX
+        elif ranges is None:
+            unknown.append(name)
+        else:
+            chosen[name] = from_range(*ranges[name])
+    members = {name: chosen[leader] for name, leader in held.leader.items() if leader in chosen}
+    return members | net.qparams, unknown
+
+
+def _explicit(net: Net, held: Holding) -> dict[str, QParams]:
+    """What the user's model says about each leader, itself or through one of its members."""
+    found: dict[str, QParams] = {}
+    for name, leader in held.leader.items():
+        if name in net.qparams and (leader == name or leader not in net.qparams):
+            found.setdefault(leader, net.qparams[name])
+    return found
+
+
+def _follower(held: Holding, name: str) -> str | None:
+    """The tensor whose parameters ``name`` takes over, when its only reader is a clamp or Concat."""
+    readers = held.users[name]
+    if len(readers) != 1:
+        return None
+    _, step = readers[0]
+    if isinstance(step, Region):
+        return held.leader[step.output] if step.is_clamp else None
+    return held.leader[step.output] if step.op_type == "Concat" else None
+
+
+def from_range(low: float, high: float, dtype: str = "s8") -> QParams:
+    """Asymmetric parameters for a range, which is widened to hold zero exactly.
+
+    A range of one point 0 gives scale 1. The scale is rounded to float32 before the zero point
+    is derived from it.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255.0)
+    first = -128 if dtype == "s8" else 0
+    if not scale > np.finfo(np.float32).tiny:
+        return QParams(np.float32(1.0), first if low == 0 else first + 255, dtype)
+    zero = int(np.clip(np.rint(first - low / float(scale)), first, first + 255))
+    return QParams(scale, zero, dtype)

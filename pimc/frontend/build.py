@@ -1,0 +1,96 @@
+"""Build: from an ONNX model of any kind to the integer reference model and the Graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+
+from isa.diagnostics import Diagnostic, Findings
+from passes.graph import Graph
+from pimc.frontend.assign import assign, holding, insert_requantizations, unknown_ranges
+from pimc.frontend.batch import spread_batch
+from pimc.frontend.calibrate import Method, calibrate
+from pimc.frontend.emit.reference import write_reference
+from pimc.frontend.load import ModelSource, load_model
+from pimc.frontend.lower.graph import lower
+from pimc.frontend.net import Array, Net, build_net
+from pimc.frontend.normalize import normalize
+from pimc.frontend.regions import plan
+from pimc.frontend.simplify import simplify
+
+
+@dataclass(frozen=True)
+class FrontendOptions:
+    """What a user may choose about the import.
+
+    input_shapes: full shape by input name, for inputs with dynamic axes besides the batch.
+    calibration_method: how ranges come from data. per_channel: a weight scale per output channel.
+    seed: of the random calibration data that is drawn when none is given.
+    """
+
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    calibration_method: Method = "minmax"
+    per_channel: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """What the frontend hands on.
+
+    graph: for the passes. reference: the integer model that the program must equal, for
+    onnxruntime. float_model: the user's model as loaded, for the distance to the float network.
+    """
+
+    graph: Graph
+    reference: onnx.ModelProto
+    float_model: onnx.ModelProto
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def import_model(
+    model: ModelSource,
+    calibration: Mapping[str, Array] | None = None,
+    options: FrontendOptions | None = None,
+) -> Imported:
+    """Import a float, QDQ or QOperator model.
+
+    calibration: samples [n, ...] by input name; only float tensors need them.
+    Raises PimError with every finding of the stage that refuses the model (codes F2xx).
+    """
+    options = options or FrontendOptions()
+    loaded = load_model(model)
+    normalized = normalize(loaded, options.input_shapes)
+    net = build_net(normalized.model, normalized.batched)
+    simplify(net)
+    spread_batch(net)
+    notes = Findings()
+    reference = _quantize(net, calibration, options, notes)
+    return Imported(lower(reference), reference, loaded, tuple(notes))
+
+
+def _quantize(
+    net: Net,
+    calibration: Mapping[str, Array] | None,
+    options: FrontendOptions,
+    notes: Findings,
+) -> onnx.ModelProto:
+    insert_requantizations(net)
+    steps = plan(net)
+    held = holding(net, steps)
+    unknown = unknown_ranges(net, steps, held)
+    limits: Mapping[str, tuple[float, float]] = {}
+    if unknown:
+        ranges = calibrate(net, unknown, calibration, options.calibration_method, options.seed)
+        limits = ranges.limits
+        if ranges.is_random:
+            notes.warning(
+                "F221",
+                f"no calibration data: the ranges of {len(unknown)} tensors come from "
+                f"{ranges.samples} samples of random noise, so the accuracy means nothing",
+                hint="give real samples with --calib FILE.npz, one array per model input",
+            )
+    qparams = assign(net, steps, held, limits)
+    return write_reference(net, steps, qparams, options.per_channel)

@@ -1,0 +1,1 @@
+"""Emit: write a quantized Net as ``reference.onnx``, one module per family of operators."""

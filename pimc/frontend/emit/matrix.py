@@ -1,0 +1,162 @@
+"""Emit Conv, Gemm and MatMul with constant weights: QLinearConv, QGemm, QLinearMatMul."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimc.frontend.emit.builder import Builder
+from pimc.frontend.emit.windows import windows_of
+from pimc.frontend.net import MICROSOFT, ONNX_TYPES, Array, Op, Quantized
+from pimc.frontend.weights import Layer, quantize_bias, quantize_layer
+
+
+def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
+    """QLinearConv with explicit pads."""
+    net = build.net
+    layer = _layer(build, op, axis=0, per_channel=per_channel)
+    weights = layer.weights
+    windows = windows_of(net, op, weights.values.shape[2:])
+    build.node(
+        "QLinearConv",
+        [
+            build.ints[op.inputs[0]],
+            *build.scale_and_zero(op.inputs[0]),
+            *_weights(build, op.inputs[1], weights),
+            *build.scale_and_zero(op.output),
+            *_bias(build, op, layer),
+        ],
+        [build.hold(op.output)],
+        op.name,
+        kernel_shape=windows.kernel,
+        strides=windows.strides,
+        dilations=windows.dilations,
+        pads=windows.pads,
+        group=op.attributes.get("group", 1),
+    )
+
+
+def emit_gemm(build: Builder, op: Op, per_channel: bool) -> None:
+    """QGemm with weights [inputs, outputs]; alpha and beta go into weights and bias."""
+    layer = _layer(build, op, axis=1, per_channel=per_channel)
+    _qgemm(build, op, layer, build.ints[op.inputs[0]], build.hold(op.output))
+
+
+def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
+    """QLinearMatMul; with a bias QGemm, between two Reshapes when there are more than two axes."""
+    net = build.net
+    layer = _layer(build, op, axis=1, per_channel=per_channel)
+    source, rank = build.ints[op.inputs[0]], len(net.shapes[op.inputs[0]])
+    if layer.bias is not None and rank == 2:
+        _qgemm(build, op, layer, source, build.hold(op.output))
+    elif layer.bias is not None:
+        inputs, outputs = layer.weights.values.shape
+        flat = build.constant("flat_rows", np.array([-1, inputs], np.int64))
+        rows = build.unique(f"{op.inputs[0]}_rows")
+        sums = build.unique(f"{op.output}_rows")
+        types = [ONNX_TYPES[build.qparams[name].dtype] for name in (op.inputs[0], op.output)]
+        build.declare_shape(rows, (None, inputs), types[0])
+        build.declare_shape(sums, (None, outputs), types[1])
+        build.node("Reshape", [source, flat], [rows], f"{op.name}/flatten")
+        _qgemm(build, op, layer, rows, sums)
+        shape = build.target_shape(op.output)
+        build.node("Reshape", [sums, shape], [build.hold(op.output)], f"{op.name}/unflatten")
+    else:
+        build.node(
+            "QLinearMatMul",
+            [
+                source,
+                *build.scale_and_zero(op.inputs[0]),
+                *_weights(build, op.inputs[1], layer.weights),
+                *build.scale_and_zero(op.output),
+            ],
+            [build.hold(op.output)],
+            op.name,
+        )
+
+
+def _qgemm(build: Builder, op: Op, layer: Layer, source: str, output: str) -> None:
+    build.node(
+        "QGemm",
+        [
+            source,
+            *build.scale_and_zero(op.inputs[0]),
+            *_weights(build, op.inputs[1], layer.weights),
+            *(_bias(build, op, layer) or [""]),
+            *build.scale_and_zero(op.output),
+        ],
+        [output],
+        op.name,
+        MICROSOFT,
+    )
+
+
+def _layer(build: Builder, op: Op, axis: int, per_channel: bool) -> Layer:
+    """Integer weights in the layout that is written: [outputs, ...] for Conv, else [inputs, outputs].
+
+    The user's integers are kept where there are any.
+    """
+    net, x_scale = build.net, build.qparams[op.inputs[0]].scale
+    weight, bias = op.inputs[1], op.input(2)
+    is_conv = op.op_type == "Conv"
+    alpha = float(op.attributes.get("alpha", 1.0))
+    outputs = net.shapes[op.output][1 if is_conv else -1]
+    real_bias = _real_bias(build, op, bias, outputs)
+    if weight in net.constants:
+        real = net.constants[weight] * np.float32(alpha)
+        if not is_conv:
+            real = real.reshape(real.shape[-2:])
+            real = real.T if op.attributes.get("transB") else real
+        return quantize_layer(real, real_bias, x_scale, axis, per_channel)
+    held = net.quantized[weight]
+    if not is_conv:
+        held = _as_rows(held, bool(op.attributes.get("transB")), alpha)
+    integers = _kept_bias(build, bias, x_scale, held)
+    if integers is None and real_bias is not None:
+        integers = quantize_bias(real_bias, x_scale, held)
+    return Layer(held, integers)
+
+
+def _as_rows(held: Quantized, is_transposed: bool, alpha: float) -> Quantized:
+    """The user's weights as [inputs, outputs], their axis moved along."""
+    values = held.values.reshape(held.values.shape[-2:])
+    axis = held.axis if held.axis is None else held.axis - (held.values.ndim - 2)
+    if is_transposed:
+        values, axis = values.T, axis if axis is None else 1 - axis
+    scale = (held.scale * np.float32(alpha)).astype(np.float32)
+    return Quantized(np.ascontiguousarray(values), scale, held.zero, axis)
+
+
+def _real_bias(build: Builder, op: Op, bias: str, outputs: int) -> Array | None:
+    if not bias:
+        return None
+    beta = np.float32(op.attributes.get("beta", 1.0))
+    values = build.net.constant(bias).astype(np.float32).reshape(-1) * beta
+    return np.broadcast_to(values, (outputs,))
+
+
+def _kept_bias(
+    build: Builder, bias: str, x_scale: np.float32, weights: Quantized
+) -> NDArray[np.int32] | None:
+    """The user's own int32 bias when it is in units of x_scale * weight scale."""
+    held = build.net.quantized.get(bias)
+    if held is None or held.values.dtype != np.int32 or np.any(held.zero):
+        return None
+    unit = (np.float32(x_scale) * weights.scale).astype(np.float32)
+    if not np.allclose(held.scale, unit, rtol=1e-5, atol=0.0):
+        return None
+    return held.values.reshape(-1)
+
+
+def _weights(build: Builder, name: str, held: Quantized) -> tuple[str, str, str]:
+    return (
+        build.constant(f"{name}_quantized", held.values),
+        build.constant(f"{name}_scale", held.scale),
+        build.constant(f"{name}_zero_point", held.zero),
+    )
+
+
+def _bias(build: Builder, op: Op, layer: Layer) -> list[str]:
+    if layer.bias is None:
+        return []
+    return [build.constant(f"{op.input(2) or op.output}_bias_quantized", layer.bias)]

@@ -1,0 +1,70 @@
+"""Reference: walk the steps of a quantized net and write the integer model they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx
+
+from pimc.frontend.emit.builder import Builder
+from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
+from pimc.frontend.emit.moves import emit_concat, emit_move
+from pimc.frontend.emit.pool import (
+    emit_average_pool,
+    emit_global_average,
+    emit_global_max,
+    emit_max_pool,
+)
+from pimc.frontend.emit.vector import emit_binary, emit_lrn, emit_region, emit_softmax
+from pimc.frontend.net import Net, Op, QParams
+from pimc.frontend.regions import MOVES, Region, Step
+
+_LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
+    "Conv": emit_conv,
+    "Gemm": emit_gemm,
+    "MatMul": emit_matmul,
+}
+_OTHERS: dict[str, Callable[[Builder, Op], None]] = {
+    "MaxPool": emit_max_pool,
+    "GlobalMaxPool": emit_global_max,
+    "ReduceMax": emit_global_max,
+    "AveragePool": emit_average_pool,
+    "GlobalAveragePool": emit_global_average,
+    "ReduceMean": emit_global_average,
+    "Add": emit_binary,
+    "Sub": emit_binary,
+    "Mul": emit_binary,
+    "Softmax": emit_softmax,
+    "LRN": emit_lrn,
+    "Concat": emit_concat,
+} | dict.fromkeys(MOVES, emit_move)
+
+
+def write_reference(
+    net: Net, steps: Sequence[Step], qparams: dict[str, QParams], per_channel: bool
+) -> onnx.ModelProto:
+    """The integer model: what the compiled program must equal.
+
+    qparams: quantization of every held tensor. Every step must be one that `supported` accepts.
+    """
+    build = Builder(net, qparams)
+    for port in net.inputs:
+        if port.elem_type == onnx.TensorProto.FLOAT:
+            build.quantize(port.name, port.tensor, f"{port.name}/quantize")
+        else:
+            build.ints[port.tensor] = port.name
+    for step in steps:
+        if isinstance(step, Region):
+            emit_region(build, step)
+        elif step.op_type in _LAYERS:
+            _LAYERS[step.op_type](build, step, per_channel)
+        else:
+            _OTHERS[step.op_type](build, step)
+    for port in net.outputs:
+        source = [build.ints[port.tensor]]
+        if port.elem_type == onnx.TensorProto.FLOAT:
+            inputs = source + list(build.scale_and_zero(port.tensor))
+            build.node("DequantizeLinear", inputs, [port.name], f"{port.name}/dequantize")
+        else:
+            build.node("Identity", source, [port.name], f"{port.name}/identity")
+    return build.model()

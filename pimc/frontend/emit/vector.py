@@ -1,0 +1,151 @@
+"""Emit functions: regions as DequantizeLinear, float operators, QuantizeLinear; sums; softmax.
+
+onnxruntime fuses DequantizeLinear + Add + QuantizeLinear into QLinearAdd at its higher
+optimization levels, which rounds differently; ``Sum`` is the same float32 addition and is not
+fused, so that every level computes the same integers (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pimc.frontend.emit.builder import Builder
+from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, Op, QParams, Quantized
+from pimc.frontend.regions import Region
+
+
+def emit_region(build: Builder, region: Region) -> None:
+    """DequantizeLinear, the operators in float32, QuantizeLinear; nothing where saturation did it."""
+    last = region.ops[-1]
+    if region.is_clamp and _saturation_clamps(build, region):
+        build.ints[region.output] = build.ints[region.root]
+        return
+    names = {region.root: build.dequantize(region.root, last.name)}
+    for op in region.ops:
+        inputs = []
+        for name in op.inputs:
+            if name and build.net.is_constant(name):
+                inputs.append(build.constant(name, build.net.constant(name)))
+            else:
+                inputs.append(names.get(name, name))
+        names[op.output] = build.unique(f"{op.output}_real")
+        build.node(op.op_type, inputs, [names[op.output]], op.name, op.domain, **op.attributes)
+    build.quantize(names[region.output], region.output, f"{last.name}/quantize")
+
+
+def _saturation_clamps(build: Builder, region: Region) -> bool:
+    """Whether the clamp changes none of the 256 integers, so that the producer's saturation is it."""
+    root, result = build.qparams[region.root], build.qparams[region.output]
+    if root != result:
+        return False
+    low, high = root.limits
+    steps = np.arange(low, high + 1)
+    real = (steps - root.zero).astype(np.float32) * root.scale
+    for op in region.ops:
+        lowest, highest = _clamp_limits(build, op)
+        real = np.minimum(np.maximum(real, lowest), highest)
+    return bool(np.array_equal(result.quantize(real), steps))
+
+
+def _clamp_limits(build: Builder, op: Op) -> tuple[np.float32, np.float32]:
+    if op.op_type == "Relu":
+        return np.float32(0), np.float32(np.inf)
+    limits = [np.float32(-np.inf), np.float32(np.inf)]
+    for position in (1, 2):
+        if op.input(position):
+            limits[position - 1] = np.float32(build.net.constant(op.input(position)).reshape(()))
+    return limits[0], limits[1]
+
+
+def emit_binary(build: Builder, op: Op) -> None:
+    """Add, Sub or Mul of two tensors, or of a tensor and a constant of its shape.
+
+    The first operand is written in the shape of the result, the second one where the machine
+    cannot broadcast it.
+    """
+    net = build.net
+    names = list(op.inputs)
+    shape = net.shapes[op.output]
+    is_free = op.op_type != "Sub"
+    if is_free and (net.is_constant(names[0]) or net.shapes[names[0]] != shape):
+        names.reverse()
+    left = _operand(build, op, names[0], net.shapes[names[0]] == shape)
+    right = _operand(build, op, names[1], _broadcasts(net.shapes[names[1]], shape))
+    real = build.unique(f"{op.output}_real")
+    if op.op_type == "Mul":
+        # a Sum of one is the identity, and keeps onnxruntime from fusing QLinearMul
+        whole = build.unique(f"{op.output}_left")
+        build.node("Sum", [left], [whole], f"{op.name}/left")
+        left = whole
+    build.node("Sum" if op.op_type == "Add" else op.op_type, [left, right], [real], op.name)
+    build.quantize(real, op.output, f"{op.name}/quantize")
+
+
+def _broadcasts(sizes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether the machine broadcasts an operand: a vector along one axis, or all but one axis."""
+    if len(sizes) != len(shape):
+        return False
+    varying = sum(size > 1 for size in sizes)
+    lost = sum(size != whole for size, whole in zip(sizes, shape, strict=True))
+    return varying <= 1 or lost <= 1
+
+
+def _operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
+    """A float operand; a constant is held in 8 bits too, as the machine holds it."""
+    net = build.net
+    if net.is_constant(name):
+        return _constant_operand(build, op, name)
+    if is_ready:
+        return build.dequantize(name, f"{op.name}/{name}")
+    target = np.array(net.shapes[op.output], np.int64)
+    if op.output in net.batched:
+        target[0] = 1
+    whole = build.unique(f"{name}_for_{op.name}")
+    qparams = build.qparams[name]
+    build.declare(whole, op.output, ONNX_TYPES[qparams.dtype])
+    shape = build.constant(f"{op.output}_expanded", target)
+    build.node("Expand", [build.ints[name], shape], [whole], f"{op.name}/{name}/expand")
+    real = build.unique(f"{whole}_dequantized")
+    inputs = [whole, *build.parameters(name, qparams)]
+    build.node("DequantizeLinear", inputs, [real], f"{op.name}/{name}/dequantize")
+    return real
+
+
+def _constant_operand(build: Builder, op: Op, name: str) -> str:
+    net = build.net
+    held = net.quantized.get(name)
+    if held is None or held.axis is not None or held.values.dtype not in NUMPY_TYPES.values():
+        held = quantize_constant(net.constant(name))
+    integers = build.constant(f"{name}_quantized", held.values)
+    scale = build.constant(f"{name}_scale", held.scale.reshape(()))
+    zero = build.constant(f"{name}_zero_point", held.zero.reshape(()))
+    output = build.unique(f"{name}_dequantized")
+    inputs = [integers, scale, zero]
+    build.node("DequantizeLinear", inputs, [output], f"{op.name}/{name}/dequantize")
+    return output
+
+
+def quantize_constant(values: np.ndarray) -> Quantized:  # type: ignore[type-arg]
+    """A constant operand in symmetric int8."""
+    largest = float(np.abs(values).max(initial=0.0))
+    scale = np.float32(largest / 127.0)
+    qparams = QParams(scale if scale > np.finfo(np.float32).tiny else np.float32(1), 0)
+    return Quantized(qparams.quantize(values), np.array(qparams.scale), np.array(0, np.int8))
+
+
+def emit_softmax(build: Builder, op: Op) -> None:
+    """Softmax in float32 between DequantizeLinear and QuantizeLinear, kept from being fused."""
+    _emit_normalization(build, op)
+
+
+def emit_lrn(build: Builder, op: Op) -> None:
+    """LRN in float32 between DequantizeLinear and QuantizeLinear."""
+    _emit_normalization(build, op)
+
+
+def _emit_normalization(build: Builder, op: Op) -> None:
+    source = build.dequantize(op.inputs[0], op.name)
+    whole, real = build.unique(f"{op.output}_input"), build.unique(f"{op.output}_real")
+    build.node("Sum", [source], [whole], f"{op.name}/input")
+    build.node(op.op_type, [whole], [real], op.name, **op.attributes)
+    build.quantize(real, op.output, f"{op.name}/quantize")

@@ -1,0 +1,57 @@
+"""Export: write a Net back as a float ONNX model, for calibration and for a look with a viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+from onnx import helper, numpy_helper
+
+from pimc.frontend.net import Net, Op
+
+IR_VERSION = 10
+
+
+def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
+    """The float meaning of a net at batch 1; quantized constants become floats.
+
+    extra_outputs: tensors that become outputs beside the net's own.
+    """
+    nodes = [node for op in net.ops for node in _nodes(op)]
+    inputs = [
+        helper.make_tensor_value_info(p.tensor, onnx.TensorProto.FLOAT, net.shapes[p.tensor])
+        for p in net.inputs
+    ]
+    names = dict.fromkeys([*(p.tensor for p in net.outputs), *extra_outputs])
+    outputs = [_info(net, name) for name in names]
+    used = {name for op in net.ops for name in op.inputs}
+    initializers = [numpy_helper.from_array(v, n) for n, v in net.constants.items() if n in used]
+    initializers += [
+        numpy_helper.from_array(v.real(), n) for n, v in net.quantized.items() if n in used
+    ]
+    graph = helper.make_graph(nodes, "net", inputs, outputs, initializers)
+    known = {value.name for value in (*inputs, *outputs)}
+    graph.value_info.extend(
+        _info(net, name) for op in net.ops for name in op.outputs if name and name not in known
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=IR_VERSION
+    )
+
+
+def _info(net: Net, name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, net.shapes[name])
+
+
+def _nodes(op: Op) -> list[onnx.NodeProto]:
+    """One node; two for a MatMul that has taken up a bias."""
+    if op.op_type == "MatMul" and len(op.inputs) == 3:
+        product = f"{op.output}/product"
+        return [
+            helper.make_node("MatMul", op.inputs[:2], [product], f"{op.name}/product"),
+            helper.make_node("Add", [product, op.inputs[2]], op.outputs, op.name),
+        ]
+    attributes = {k: v for k, v in op.attributes.items() if v is not None}
+    return [
+        helper.make_node(op.op_type, op.inputs, op.outputs, op.name, domain=op.domain, **attributes)
+    ]

@@ -1,0 +1,150 @@
+"""Graph: walk a reference model in order and lower every node by a table of functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import onnx
+
+from passes.graph import Graph, MoveNode
+from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
+from pimc.frontend.lower.model import ReferenceModel
+from pimc.frontend.lower.moves import MOVE_OPS, lower_move
+from pimc.frontend.lower.pool import lower_global_average, lower_max_pool
+from pimc.frontend.lower.state import State, graph_infos, machine_order
+from pimc.frontend.lower.tables import make_tables
+from pimc.frontend.lower.vector import find_region, lower_quantize
+
+_LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] = {
+    "QLinearConv": lower_conv,
+    "QGemm": lower_gemm,
+    "QLinearMatMul": lower_matmul,
+    "QLinearGlobalAveragePool": lower_global_average,
+    "MaxPool": lower_max_pool,
+} | dict.fromkeys(MOVE_OPS, lower_move)
+_FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
+_LAST_AXIS = frozenset(("QGemm", "QLinearMatMul"))
+
+
+def lower(reference: onnx.ModelProto) -> Graph:
+    """The Graph that means exactly what onnxruntime computes on ``reference``.
+
+    reference: as `pimc.frontend.emit` writes it. Value.onnx_name names its integer tensors.
+    """
+    model = ReferenceModel(reference)
+    state = State(graph_infos(reference))
+    regions = {}
+    for node in model.nodes:
+        if node.op_type == "QuantizeLinear" and node.input[0] in model.makers:
+            region = find_region(model, state, node)
+            if region is not None:
+                regions[region.output] = region
+    tables = make_tables(list(regions.values()), model.initializers, list(reference.opset_import))
+    inputs = _lower_inputs(state, model)
+    for node in model.nodes:
+        if node.op_type == "QuantizeLinear":
+            if node.input[0] in model.makers:
+                lower_quantize(state, model, node, regions, tables)
+        elif node.op_type in _LOWERINGS:
+            _LOWERINGS[node.op_type](state, model, node)
+    outputs = _lower_outputs(state, model, inputs)
+    return _with_output_names(state.graph(inputs, outputs), model)
+
+
+def _lower_inputs(state: State, model: ReferenceModel) -> list[str]:
+    """Values of the graph inputs: what their QuantizeLinear makes, or integers as they come."""
+    names = []
+    for port in model.proto.graph.input:
+        if port.name in state.infos:
+            axis = _wanted_axis(state, model, port.name, port.name)
+            name = state.make(port.name, axis, None, port.name)
+            state.leave_open(name, zero=True)
+        else:
+            node = model.readers[port.name][0]
+            qparams = model.qparams(node.input[1], node.input[2])
+            tensor = node.output[0]
+            axis = _wanted_axis(state, model, tensor, tensor)
+            name = state.make(tensor, axis, qparams, port.name)
+        names.append(name)
+    return names
+
+
+def _wanted_axis(state: State, model: ReferenceModel, tensor: str, name: str) -> int:
+    """The channel axis that the consumers of an input want, so that the host lays it out so."""
+    rank = len(state.infos[tensor].shape)
+    is_unbatched = 0 if state.infos[tensor].batched else 1
+    for node in model.readers.get(name, []):
+        if node.op_type in _FIRST_AXIS:
+            return min(is_unbatched, max(rank - 1, 0))
+        if node.op_type in _LAST_AXIS:
+            return max(rank - 1, 0)
+        output = node.output[0]
+        is_same = (
+            output not in state.infos or state.infos[output].shape == state.infos[tensor].shape
+        )
+        if is_same and node.op_type not in MOVE_OPS:
+            return _wanted_axis(state, model, tensor, output)
+    return state.default_axis(tensor)
+
+
+def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> list[str]:
+    """One value of its own for each output of the model, never an input itself."""
+    taken = set(inputs)
+    names = []
+    for port in model.proto.graph.output:
+        node = model.makers[port.name]
+        tensor = node.input[0]
+        name = state.value_of(tensor)
+        axis = next(axis for axis, held in state.held[tensor].values.items() if held == name)
+        if node.op_type == "DequantizeLinear":
+            name = state.with_qparams(name, model.qparams(node.input[1], node.input[2]))
+        if name in taken:
+            name = _copy(state, name, port.name)
+        # the same integers may carry another shape: what the host sees is the output's own tensor
+        info = state.infos[tensor]
+        state.values[name] = replace(
+            state.values[name],
+            onnx_name=tensor,
+            onnx_shape=info.shape,
+            order=machine_order(len(info.shape), axis),
+            batched=info.batched,
+        )
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _copy(state: State, name: str, wish: str) -> str:
+    """A second value with the same integers, for an input or a tensor that is output twice."""
+    value = replace(state.values[name], name=state.unique(wish))
+    state.values[value.name] = value
+    index = np.arange(math.prod(value.shape), dtype=np.int32).reshape(value.shape)
+    state.nodes.append(MoveNode(f"{value.name}/copy", (name,), value.name, index))
+    return value.name
+
+
+def _with_output_names(graph: Graph, model: ReferenceModel) -> Graph:
+    """Name the output values as the model names its outputs."""
+    wanted = [port.name for port in model.proto.graph.output]
+    renamed = dict(zip(graph.outputs, wanted, strict=True))
+    others = set(graph.values) - set(renamed)
+    for name in others & set(wanted):  # an inner value in the way gives up its name
+        renamed[name] = next(
+            free for at in count(1) if (free := f"{name}_{at}") not in others | set(wanted)
+        )
+    values = {
+        renamed.get(n, n): replace(v, name=renamed.get(n, n)) for n, v in graph.values.items()
+    }
+    nodes = tuple(
+        replace(
+            node,
+            inputs=tuple(renamed.get(name, name) for name in node.inputs),
+            output=renamed.get(node.output, node.output),
+        )
+        for node in graph.nodes
+    )
+    return Graph(graph.inputs, tuple(wanted), nodes, values)

@@ -1,0 +1,126 @@
+"""Lower QLinearConv, QGemm and QLinearMatMul to MatrixNodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from passes.graph import MatrixNode
+from pimc.frontend.lower.model import ReferenceModel, attributes
+from pimc.frontend.lower.state import State
+from pimc.frontend.net import Array, QParams
+
+
+def lower_conv(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
+    """A convolution; one of one spatial axis becomes one of height 1."""
+    x = model.qparams(node.input[1], node.input[2])
+    y = model.qparams(node.input[6], node.input[7])
+    given = attributes(node)
+    values = model.array(node.input[3])
+    axes = values.ndim - 2
+    weights = _centred(values, model.array(node.input[5]), 0)
+    if axes == 1:
+        weights = weights[:, :, None, :]
+    axis = len(state.infos[node.input[0]].shape) - axes - 1
+    source = state.with_zero(state.value_of(node.input[0], axis), x)
+    pads = list(given.get("pads") or [0] * 2 * axes)
+    top, left, bottom, right = (0, pads[0], 0, pads[1]) if axes == 1 else pads
+    output = node.output[0]
+    name = state.make(output, axis, y)
+    bias = model.array(node.input[8]) if len(node.input) > 8 else None
+    state.nodes.append(
+        MatrixNode(
+            node.name,
+            (source,),
+            name,
+            np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
+            _bias(bias, len(values)),
+            requant_scale(x, model.array(node.input[4]), y),
+            groups=int(given.get("group", 1)),
+            stride=_pair(given.get("strides"), axes),
+            dilation=_pair(given.get("dilations"), axes),
+            pads=(top, left, bottom, right),
+        )
+    )
+
+
+def lower_gemm(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
+    """QGemm with weights [inputs, outputs], as the frontend writes it."""
+    y = model.qparams(node.input[7], node.input[8])
+    bias = model.array(node.input[6]) if node.input[6] else None
+    _lower_product(state, model, node, y, bias)
+
+
+def lower_matmul(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
+    """QLinearMatMul of any number of rows with constant weights."""
+    y = model.qparams(node.input[6], node.input[7])
+    _lower_product(state, model, node, y, None)
+
+
+def _lower_product(
+    state: State, model: ReferenceModel, node: onnx.NodeProto, y: QParams, bias: Array | None
+) -> None:
+    x = model.qparams(node.input[1], node.input[2])
+    weights = _centred(model.array(node.input[3]), model.array(node.input[5]), 1)
+    tensor, output = node.input[0], node.output[0]
+    if output not in state.infos:  # rows of many positions: the Reshapes around carry the shape
+        tensor = model.makers[tensor].input[0]
+        reshape = model.sole_reader(output)
+        assert reshape is not None, "the frontend writes a Reshape behind a QGemm of many rows"
+        output = reshape.output[0]
+    source, kernel = _vector_source(state, tensor, x, weights)
+    name = state.make(output, max(len(state.infos[output].shape) - 1, 0), y)
+    scale = requant_scale(x, model.array(node.input[4]), y)
+    outputs = weights.shape[1]
+    state.nodes.append(MatrixNode(node.name, (source,), name, kernel, _bias(bias, outputs), scale))
+
+
+def _vector_source(
+    state: State, tensor: str, x: QParams, weights: NDArray[np.integer]
+) -> tuple[str, NDArray[np.integer]]:
+    """The value that a product reads, and the weights [outputs, rows, columns, channels] for it.
+
+    A vector that is a permutation of one whole value (a flattened image) is never laid out: the
+    kernel covers the value and the permutation goes into the weights.
+    """
+    info = state.infos[tensor]
+    inputs = weights.shape[0]
+    if np.prod(info.shape[:-1]) == 1:
+        index, sources = state.locate(state.elements(tensor).reshape(-1))
+        if len(sources) == 1 and np.array_equal(np.sort(index), np.arange(inputs)):
+            shape = state.values[sources[0]].shape
+            if np.prod(shape) == inputs:
+                value = state.with_zero(sources[0], x)
+                placed = np.empty_like(weights)
+                placed[index] = weights
+                return value, np.ascontiguousarray(placed.T).reshape(-1, *shape)
+    value = state.with_zero(state.value_of(tensor, max(len(info.shape) - 1, 0)), x)
+    return value, np.ascontiguousarray(weights.T).reshape(-1, 1, 1, inputs)
+
+
+def requant_scale(x: QParams, w_scale: Array, y: QParams) -> NDArray[np.float32]:
+    """x_scale * w_scale / y_scale in float32, in onnxruntime's order."""
+    product = x.scale * np.atleast_1d(w_scale).astype(np.float32)
+    return np.asarray(product / y.scale, np.float32)
+
+
+def _centred(values: Array, zero: Array, axis: int) -> NDArray[np.integer]:
+    """Weights minus their zero point; int8 where there is nothing to subtract."""
+    if not np.any(zero):
+        return values if values.dtype == np.int8 else values.astype(np.int16)
+    shape = [1] * values.ndim
+    if zero.size > 1:
+        shape[axis] = zero.size
+    return values.astype(np.int16) - zero.astype(np.int16).reshape(shape)
+
+
+def _bias(bias: Array | None, outputs: int) -> NDArray[np.int32]:
+    return np.zeros(outputs, np.int32) if bias is None else bias.astype(np.int32).reshape(-1)
+
+
+def _pair(given: list[int] | None, axes: int) -> tuple[int, int]:
+    """Stride or dilation by row and column."""
+    if not given:
+        return (1, 1)
+    return (1, given[0]) if axes == 1 else (given[0], given[1])

@@ -1,0 +1,227 @@
+"""Lower what stands between DequantizeLinear and QuantizeLinear: tables, sums, softmax, LRN."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from isa.diagnostics import Diagnostic, Location, PimError
+from passes.graph import BinaryNode, LrnNode, LutNode, SoftmaxNode
+from pimc.frontend.lower.model import ReferenceModel, attributes
+from pimc.frontend.lower.pool import lower_window_sum
+from pimc.frontend.lower.state import State, machine_order, machine_shape
+from pimc.frontend.lower.tables import FloatRegion
+from pimc.frontend.net import IntArray
+from pimc.frontend.regions import ELEMENTWISE
+
+_BINARY = {"Sum": "add", "Add": "add", "Sub": "sub", "Mul": "mul"}
+_TRANSPARENT = frozenset(("Identity", "Dropout"))
+
+
+def find_region(
+    model: ReferenceModel, state: State, quantize: onnx.NodeProto
+) -> FloatRegion | None:
+    """The element-wise region that ends in a QuantizeLinear, None when it is something else."""
+    nodes, queue, roots = [quantize], [quantize.input[0]], set()
+    seen: set[str] = set()
+    while queue:
+        name = queue.pop()
+        if name in seen or model.is_constant(name) or not name:
+            continue
+        seen.add(name)
+        node = model.makers.get(name)
+        if node is None:
+            return None
+        nodes.append(node)
+        if node.op_type == "DequantizeLinear":
+            if model.is_constant(node.input[0]):
+                continue
+            roots.add(node.input[0])
+        elif node.op_type in ELEMENTWISE | _TRANSPARENT | {"Sum"}:
+            queue += list(node.input)
+        else:
+            return None
+    if len(roots) != 1:
+        return None
+    return _region(model, state, quantize, roots.pop(), nodes)
+
+
+def _region(
+    model: ReferenceModel,
+    state: State,
+    quantize: onnx.NodeProto,
+    root: str,
+    nodes: list[onnx.NodeProto],
+) -> FloatRegion | None:
+    info = state.infos[root]
+    whole = (1, *info.shape) if info.batched else info.shape
+    axes: set[int] = set()
+    for node in nodes:
+        if node.op_type == "BatchNormalization":
+            axes.add(1)
+            continue
+        for name in node.input:
+            if model.is_constant(name):
+                sizes = model.array(name).shape
+                axes |= {len(whole) - len(sizes) + at for at, n in enumerate(sizes) if n > 1}
+    if len(axes) > 1:
+        return None
+    axis = next(iter(axes), None)
+    ids = {id(node) for node in nodes}
+    elem_types = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
+    output = quantize.output[0]
+    return FloatRegion(
+        root,
+        output,
+        tuple(node for node in model.nodes if id(node) in ids),
+        elem_types[info.dtype],
+        elem_types[state.infos[output].dtype],
+        len(whole),
+        axis,
+        1 if axis is None else whole[axis],
+    )
+
+
+def lower_quantize(
+    state: State,
+    model: ReferenceModel,
+    quantize: onnx.NodeProto,
+    regions: dict[str, FloatRegion],
+    tables: dict[str, IntArray],
+) -> None:
+    """Whatever makes the float tensor that a QuantizeLinear reads."""
+    output = quantize.output[0]
+    if output in regions:
+        _lower_table(state, model, quantize, regions[output], tables[output])
+        return
+    maker = model.makers[quantize.input[0]]
+    if maker.op_type == "Mul" and model.is_constant(maker.input[1]):
+        lower_window_sum(state, model, quantize)
+    elif maker.op_type in _BINARY:
+        _lower_binary(state, model, quantize, maker)
+    elif maker.op_type == "Softmax":
+        _lower_softmax(state, model, quantize, maker)
+    elif maker.op_type == "LRN":
+        _lower_lrn(state, model, quantize, maker)
+    else:
+        raise PimError(
+            Diagnostic(
+                "I999",
+                f"the reference model holds `{maker.op_type}`, which has no lowering",
+                Location(node=f"{maker.op_type} `{maker.name}`"),
+            )
+        )
+
+
+def _lower_table(
+    state: State,
+    model: ReferenceModel,
+    quantize: onnx.NodeProto,
+    region: FloatRegion,
+    table: IntArray,
+) -> None:
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    offset = 1 if state.infos[region.root].batched else 0
+    axis = None
+    if table.ndim == 2 and region.axis is not None:
+        axis = region.axis - offset
+    source = state.value_of(region.root, axis)
+    for node in region.nodes:
+        if node.op_type == "DequantizeLinear" and node.input[0] == region.root:
+            source = state.with_zero(source, model.qparams(node.input[1], node.input[2]))
+            break
+    axis = _axis_of(state, source, region.root) if axis is None else axis
+    name = state.make(region.output, axis, y)
+    last = region.nodes[-2] if len(region.nodes) > 2 else quantize
+    state.nodes.append(LutNode(last.name, (source,), name, table))
+
+
+def _axis_of(state: State, value: str, tensor: str) -> int:
+    """The channel axis with which a value holds a tensor."""
+    for axis, name in state.held[tensor].values.items():
+        if name == value:
+            return axis
+    return state.default_axis(tensor)
+
+
+def _lower_binary(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """Add, Sub or Mul; the first operand has the shape of the result."""
+    left, right = (_dequantize_of(model, name) for name in node.input)
+    output, op = quantize.output[0], _BINARY[node.op_type]
+    shape = state.infos[output].shape
+    axis = _result_axis(state, model, left.input[0], right.input[0])
+    first = _operand(state, model, left, axis)
+    name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
+    if model.is_constant(right.input[0]):
+        held = model.qparams(right.input[1], right.input[2])
+        values = model.array(right.input[0])
+        values = values.reshape(values.shape[max(values.ndim - len(shape), 0) :])
+        stored = np.broadcast_to(values, shape).transpose(machine_order(len(shape), axis))
+        constant = np.ascontiguousarray(stored).reshape(machine_shape(shape, axis))
+        state.nodes.append(
+            BinaryNode(node.name, (first,), name, op, constant, float(held.scale), held.zero)
+        )
+        return
+    second = _operand(state, model, right, axis)
+    state.nodes.append(BinaryNode(node.name, (first, second), name, op))
+
+
+def _dequantize_of(model: ReferenceModel, name: str) -> onnx.NodeProto:
+    """The DequantizeLinear behind an operand, through the Sum of one that hinders a fusion."""
+    node = model.makers[name]
+    return model.makers[node.input[0]] if node.op_type == "Sum" else node
+
+
+def _result_axis(state: State, model: ReferenceModel, first: str, second: str) -> int:
+    """The channel axis that lets the machine broadcast the second operand."""
+    shape = state.infos[first].shape
+    if not model.is_constant(second) and state.infos[second].shape != shape:
+        sizes = state.infos[second].shape
+        varying = [axis for axis, size in enumerate(sizes) if size > 1]
+        if len(varying) == 1:
+            return varying[0]
+        lost = [a for a, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n != m]
+        if len(lost) == 1:
+            return lost[0]
+    return _axis_of(state, state.value_of(first), first)
+
+
+def _operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axis: int) -> str:
+    """The value of an operand, its channels where those of the result are."""
+    value = state.value_of(dequantize.input[0], axis)
+    return state.with_qparams(value, model.qparams(dequantize.input[1], dequantize.input[2]))
+
+
+def _lower_softmax(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    dequantize = _dequantize_of(model, node.input[0])
+    tensor, output = dequantize.input[0], quantize.output[0]
+    info = state.infos[tensor]
+    rank = len(info.shape) + int(info.batched)
+    axis = int(attributes(node).get("axis", -1)) % rank - int(info.batched)
+    source = state.value_of(tensor, axis)
+    source = state.with_qparams(source, model.qparams(dequantize.input[1], dequantize.input[2]))
+    name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
+    state.nodes.append(SoftmaxNode(node.name, (source,), name))
+
+
+def _lower_lrn(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    dequantize = _dequantize_of(model, node.input[0])
+    tensor, given = dequantize.input[0], attributes(node)
+    axis = 0 if state.infos[tensor].batched else 1
+    source = state.value_of(tensor, axis)
+    source = state.with_qparams(source, model.qparams(dequantize.input[1], dequantize.input[2]))
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    name = state.make(quantize.output[0], axis, y)
+    state.nodes.append(
+        LrnNode(
+            node.name, (source,), name, int(given["size"]),
+            float(given.get("alpha", 1e-4)), float(given.get("beta", 0.75)),
+            float(given.get("bias", 1.0)),
+        )
+    )  # fmt: skip

@@ -1,0 +1,232 @@
+"""Normalize: fixed shapes, one operator set, constants folded, batch normalization fused.
+
+The order and its reasons: the C++ converter first, because the optimizer knows current operators
+only; initializers leave the inputs and constants become initializers before folding, because
+folding trusts initializers alone; shapes are fixed before folding, so that shape arithmetic
+vanishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from onnx import numpy_helper, shape_inference, version_converter
+from onnxscript import optimizer, rewriter
+
+from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from pimc.frontend.load import opset_of
+
+OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
+IR_VERSION = 10
+_UNLIMITED = 2**40
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """A model with fixed shapes (batch 1), and the inputs whose leading axis is the batch."""
+
+    model: onnx.ModelProto
+    batched: frozenset[str]
+
+
+def normalize(
+    model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Normalized:
+    """Return an equivalent model at fixed input shapes; ``model`` is not changed.
+
+    input_shapes: full shapes by input name; a leading 1 or -1 stands for the batch.
+    Raises PimError F205, F206, F207 (see isa.codes) and F204 when the shapes do not fit the graph.
+    """
+    work = onnx.ModelProto()
+    work.CopyFrom(model)
+    _refuse_bad_numbers(work)
+    batched = _bind_inputs(work, dict(input_shapes or {}))
+    _forget_shapes(work)
+    work = _convert(work)
+    work = _optimize(work)
+    work = _infer(work)
+    _refuse_bad_numbers(work)
+    return Normalized(work, batched)
+
+
+def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
+    opset = opset_of(model)
+    if opset is None or opset >= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise PimError(
+            Diagnostic(
+                "F203",
+                f"the model cannot be converted from opset {opset} to {OPSET}: {first}",
+                hint="export the model again with opset 17 or newer",
+            )
+        ) from error
+
+
+def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = ir.from_proto(model)
+    before = ir.passes.Sequential(
+        common.RemoveInitializersFromInputsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    )
+    before(graph)
+    optimizer.optimize_ir(
+        graph,
+        input_size_limit=_UNLIMITED,
+        output_size_limit=_UNLIMITED,
+        should_fold=_should_fold,
+    )
+    rewriter.rewrite(graph)
+    after = ir.passes.Sequential(
+        common.IdentityEliminationPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.DeduplicateInitializersPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+        common.TopologicalSortPass(),
+        common.NameFixPass(),
+    )
+    after(graph)
+    graph.ir_version = IR_VERSION
+    return ir.to_proto(graph)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Weights filled by ConstantOfShape are weights; onnxscript leaves them alone by default."""
+    return True if node.op_type == "ConstantOfShape" else None
+
+
+def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except shape_inference.InferenceError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise PimError(
+            Diagnostic(
+                "F204",
+                f"the shapes of the model do not fit together: {lines[-1].strip()}",
+                hint="check --input-shape against the shapes that the model was exported with",
+            )
+        ) from error
+
+
+def _forget_shapes(model: onnx.ModelProto) -> None:
+    """Drop the exporter's shapes: they may name the batch or contradict the ones just given."""
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+
+
+def _bind_inputs(model: onnx.ModelProto, wanted: dict[str, Sequence[int]]) -> frozenset[str]:
+    """Write fixed shapes into the inputs; return the names of those with a batch axis."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    findings, batched = Findings(), set()
+    for name in wanted.keys() - {value.name for value in inputs}:
+        findings.error(
+            "F207",
+            f"the model has no input `{name}`",
+            hint=f"its inputs are {', '.join(f'`{v.name}`' for v in inputs)}",
+        )
+    for value in inputs:
+        if not value.type.HasField("tensor_type"):
+            continue  # refused with the operators that consume it
+        shape, has_batch = _input_shape(value, wanted.get(value.name), findings)
+        if has_batch:
+            batched.add(value.name)
+        field = value.type.tensor_type.shape
+        field.ClearField("dim")
+        for size in shape:
+            field.dim.add().dim_value = size
+    findings.raise_if_any()
+    return frozenset(batched)
+
+
+def _input_shape(
+    value: onnx.ValueInfoProto, wanted: Sequence[int] | None, findings: Findings
+) -> tuple[list[int], bool]:
+    """The fixed shape of one input, batch 1, and whether its leading axis is the batch."""
+    tensor = value.type.tensor_type
+    at = Location(node=f"input `{value.name}`")
+    if not tensor.HasField("shape") and wanted is None:
+        findings.error("F205", f"input `{value.name}` has no shape", at, _shape_hint(value.name))
+        return [], False
+    known = [_size(dim) for dim in tensor.shape.dim]
+    if wanted is not None:
+        if tensor.HasField("shape") and not _fits(known, wanted):
+            findings.error(
+                "F207",
+                f"shape {_text(wanted)} does not fit input `{value.name}` of shape "
+                f"{_text([d.dim_param or d.dim_value or '?' for d in tensor.shape.dim])}",
+                at,
+            )
+            return [], False
+        known = [size if size > 0 else None for size in wanted]
+    if not known:
+        return [], False
+    has_batch = known[0] is None or (known[0] == 1 and len(known) > 1)
+    sizes = [1 if has_batch else known[0], *known[1:]]
+    unknown = [axis for axis, size in enumerate(sizes) if size is None]
+    if unknown:
+        names = [tensor.shape.dim[a].dim_param or "?" for a in unknown if a < len(tensor.shape.dim)]
+        findings.error(
+            "F205",
+            f"input `{value.name}`: axis {', '.join(map(str, unknown))} is dynamic "
+            f"({', '.join(f'`{n}`' for n in names)}); only the batch may be",
+            at,
+            _shape_hint(value.name, [s or "?" for s in sizes]),
+        )
+    return [size or 1 for size in sizes], has_batch
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A fixed size; None for a named axis and for the 0 and -1 that some exporters write."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+
+
+def _fits(known: Sequence[int | None], wanted: Sequence[int]) -> bool:
+    return len(known) == len(wanted) and all(
+        have is None or size <= 0 or have == size or axis == 0
+        for axis, (have, size) in enumerate(zip(known, wanted, strict=True))
+    )
+
+
+def _text(sizes: Sequence[object]) -> str:
+    return "[" + ",".join(map(str, sizes)) + "]"
+
+
+def _shape_hint(name: str, sizes: Sequence[object] = ("1", "...")) -> str:
+    return f"give it with --input-shape {name}={','.join(map(str, sizes))}"
+
+
+def _refuse_bad_numbers(model: onnx.ModelProto) -> None:
+    """Refuse NaN and infinity in weights, naming the tensor and the nodes that use it."""
+    findings = Findings()
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in _FLOATS:
+            continue
+        values = numpy_helper.to_array(tensor)
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        if not bad:
+            continue
+        users = [n for n in model.graph.node if tensor.name in n.input]
+        named = ", ".join(f"{n.op_type} `{n.name or n.output[0]}`" for n in users) or "no node"
+        findings.error(
+            "F206",
+            f"initializer `{tensor.name}` has {bad} of {values.size} elements that are NaN or "
+            f"infinite; it is used by {named}",
+            Location(node=f"initializer `{tensor.name}`"),
+            "an integer machine has no such numbers: train or export the model again",
+        )
+    findings.raise_if_any()

@@ -1,0 +1,137 @@
+"""Regions: which element-wise operators join into one 256-entry table, and what must be held.
+
+A region is a connected set of element-wise operators whose only non-constant input is one tensor,
+its root. Tensors inside a region stay float and are never rounded to 8 bits; only the tensors
+that something else reads are. `plan` cuts a net into regions and single operators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pimc.frontend.net import Net, Op, used_inputs
+
+UNARY = frozenset(
+    ["Abs", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Ceil", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish", "Neg", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu", "BatchNormalization", "Cast", "Identity"]
+)
+ARITHMETIC = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"])
+ELEMENTWISE = UNARY | ARITHMETIC
+BINARY = frozenset(("Add", "Sub", "Mul"))  # of two tensors, or of one and a full constant
+CLAMPS = frozenset(("Relu", "Clip"))
+# operators that only move integers about: the result is held exactly as the input is
+MOVES = frozenset(
+    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "Pad", "Resize", "DepthToSpace", "SpaceToDepth"]
+)
+PASSING = MOVES | {"MaxPool", "GlobalMaxPool", "ReduceMax"}
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """``output = f(root)``; ops in topological order, the last one makes ``output``."""
+
+    root: str
+    output: str
+    ops: tuple[Op, ...]
+
+    @property
+    def is_clamp(self) -> bool:
+        """Whether the function only clamps, so that saturation of the producer may do it."""
+        return all(op.op_type in CLAMPS for op in self.ops)
+
+
+Step = Region | Op
+
+
+def plan(net: Net) -> list[Step]:
+    """The net as regions and single operators, in topological order."""
+    held = _held(net)
+    roots = _roots(net, held)
+    steps: list[Step] = []
+    makers = net.producers()
+    for op in net.ops:
+        if op.output not in roots:
+            steps.append(op)
+        elif op.output in held:
+            root = roots[op.output]
+            steps.append(Region(root, op.output, _between(net, makers, root, op)))
+    return steps
+
+
+def step_inputs(net: Net, step: Step) -> tuple[str, ...]:
+    """The tensors that a step computes with, without constants."""
+    if isinstance(step, Region):
+        return (step.root,)
+    return tuple(dict.fromkeys(n for n in used_inputs(step) if not net.is_constant(n)))
+
+
+def step_outputs(step: Step) -> tuple[str, ...]:
+    return (step.output,) if isinstance(step, Region) else step.outputs
+
+
+def _held(net: Net) -> set[str]:
+    """Tensors that exist as integers: they bound the regions.
+
+    Holding one more tensor may split a region in two, whose operators then need their inputs
+    held: repeat until nothing is added.
+    """
+    held = {port.tensor for port in (*net.inputs, *net.outputs)} | set(net.qparams)
+    while True:
+        roots = _roots(net, held)
+        more = {
+            name
+            for op in net.ops
+            if op.output not in roots
+            for name in used_inputs(op)
+            if not net.is_constant(name)
+        }
+        if more <= held:
+            return held
+        held |= more
+
+
+def _roots(net: Net, held: set[str]) -> dict[str, str]:
+    """Result of each operator that fits into a region -> the region's root."""
+    roots: dict[str, str] = {}
+    axes: dict[str, int | None] = {}  # along which axis the constants of a result vary
+    for op in net.ops:
+        if op.op_type not in ELEMENTWISE or op.domain:
+            continue
+        inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
+        inner = [name for name in inputs if name not in held]
+        found = {roots.get(name, name) if name in inner else name for name in inputs}
+        varying = {axes[name] for name in inner if axes.get(name) is not None}
+        own = constant_axes(net, op)
+        if own is None or len(found) != 1 or len(varying | own) > 1:
+            continue
+        if any(net.shapes.get(name) != net.shapes.get(op.output) for name in inputs):
+            continue
+        roots[op.output] = found.pop()
+        axes[op.output] = next(iter(varying | own), None)
+    return roots
+
+
+def constant_axes(net: Net, op: Op) -> set[int | None] | None:
+    """Axes of the result along which the constants of an operator vary; None if more than one."""
+    shape = net.shapes.get(op.output)
+    if shape is None:
+        return None
+    if op.op_type == "BatchNormalization":
+        return {1}
+    found: set[int | None] = set()
+    for name in used_inputs(op):
+        if not net.is_constant(name):
+            continue
+        sizes = net.shapes[name]
+        found |= {len(shape) - len(sizes) + axis for axis, n in enumerate(sizes) if n > 1}
+    return found if len(found) <= 1 else None
+
+
+def _between(net: Net, makers: dict[str, Op], root: str, last: Op) -> tuple[Op, ...]:
+    """The operators on the way from a root to a result."""
+    wanted, needed = [last], {id(last)}
+    for op in wanted:  # grows while it runs
+        for name in used_inputs(op):
+            if name != root and not net.is_constant(name) and id(makers[name]) not in needed:
+                needed.add(id(makers[name]))
+                wanted.append(makers[name])
+    return tuple(op for op in net.ops if id(op) in needed)

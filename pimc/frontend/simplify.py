@@ -1,0 +1,173 @@
+"""Simplify: float rewrites of a Net that leave fewer roundings and fewer kinds of operators.
+
+Identity, Dropout and float casts vanish; Sum becomes a chain of Add; scaling and shifting per
+output channel (BatchNormalization, Mul, Div, Add, Sub by constants) behind a Conv, Gemm or MatMul
+with float weights folds into its weights and bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pimc.frontend.net import Array, Net, Op
+
+_FLOAT = onnx.TensorProto.FLOAT
+Scaling = tuple[Array, Array]  # factor and offset per output channel, float64 [outputs]
+
+
+def simplify(net: Net) -> None:
+    """Rewrite ``net`` in place."""
+    drop_identities(net)
+    _split_sums(net)
+    _fold_scalings(net)
+    net.remove_unused()
+
+
+def drop_identities(net: Net) -> None:
+    """Let readers of an Identity, a Dropout or a cast between equal types read its input."""
+    names: dict[str, str] = {}
+    kept = []
+    for op in net.ops:
+        if _is_identity(net, op):
+            names[op.output] = names.get(op.inputs[0], op.inputs[0])
+        else:
+            kept.append(op)
+    net.ops = kept
+    net.rename_inputs(names)
+
+
+def _is_identity(net: Net, op: Op) -> bool:
+    if op.domain:
+        return False
+    if op.op_type == "Cast":
+        return net.types.get(op.inputs[0]) == op.attributes["to"] == _FLOAT
+    if op.op_type == "Dropout":
+        training = op.input(2)
+        is_training = bool(training) and (
+            not net.is_constant(training) or bool(net.constant(training))
+        )
+        return not is_training and len([name for name in op.outputs if name]) == 1
+    return op.op_type == "Identity"
+
+
+def _split_sums(net: Net) -> None:
+    """Sum(a, b, c) becomes Add(Add(a, b), c): the machine adds two tensors at a time."""
+    ops: list[Op] = []
+    names: dict[str, str] = {}
+    for op in net.ops:
+        if op.op_type != "Sum" or op.domain:
+            ops.append(op)
+            continue
+        if len(op.inputs) == 1:
+            names[op.output] = op.inputs[0]
+            continue
+        left = op.inputs[0]
+        for position, right in enumerate(op.inputs[1:], 1):
+            is_last = position == len(op.inputs) - 1
+            output = op.output if is_last else net.fresh(f"{op.output}_partial{position}")
+            sizes = np.broadcast_shapes(net.shapes[left], net.shapes[right])
+            net.shapes[output], net.types[output] = sizes, _FLOAT
+            name = op.name if is_last else f"{op.name}_partial{position}"
+            ops.append(Op(name, "Add", (left, right), (output,)))
+            left = output
+    net.ops = ops
+    net.rename_inputs(names)
+
+
+def _fold_scalings(net: Net) -> None:
+    consumers, outputs = net.consumers(), net.output_tensors()
+    replaced: dict[int, Op] = {}
+    gone: set[int] = set()
+    for op in net.ops:
+        if op.op_type not in ("Conv", "Gemm", "MatMul") or op.domain:
+            continue
+        current = op
+        while True:
+            readers = consumers.get(current.output, [])
+            if len(readers) != 1 or current.output in outputs or current.output in net.qparams:
+                break
+            found = _scaling(net, current, readers[0])
+            folded = None if found is None else _folded(net, current, readers[0], *found)
+            if folded is None:
+                break
+            gone.add(id(readers[0]))
+            current = folded
+        replaced[id(op)] = current
+    # the folded operator stands where its product did: all its other inputs are constants
+    net.ops = [replaced.get(id(op), op) for op in net.ops if id(op) not in gone]
+
+
+def _scaling(net: Net, product: Op, op: Op) -> Scaling | None:
+    """What ``op`` does to each output channel of ``product``, if it is that simple."""
+    if op.domain or net.shapes.get(op.output) != net.shapes.get(product.output):
+        return None
+    rank = len(net.shapes[op.output])
+    axis = 1 if product.op_type == "Conv" else rank - 1
+    outputs = net.shapes[op.output][axis]
+    if op.op_type == "BatchNormalization" and axis == 1:
+        return _batch_normalization(net, op)
+    if op.op_type not in ("Add", "Sub", "Mul", "Div") or len(op.inputs) != 2:
+        return None
+    is_left = op.inputs[0] == product.output
+    other = op.inputs[1 if is_left else 0]
+    if other not in net.constants or (op.op_type == "Div" and not is_left):
+        return None
+    constant = net.constants[other].astype(np.float64)
+    padded = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+    if any(size > 1 for at, size in enumerate(padded.shape) if at != axis):
+        return None
+    values = np.broadcast_to(padded.reshape(-1), (outputs,))
+    one, none = np.ones(outputs), np.zeros(outputs)
+    if op.op_type == "Add":
+        return one, values
+    if op.op_type == "Sub":
+        return (one, -values) if is_left else (-one, values)
+    if op.op_type == "Div":
+        return (1 / values, none) if np.all(values != 0) else None
+    return values, none
+
+
+def _batch_normalization(net: Net, op: Op) -> Scaling | None:
+    if not all(name in net.constants for name in op.inputs[1:5]) or len(op.outputs) > 1:
+        return None
+    scale, bias, mean, variance = (net.constants[n].astype(np.float64) for n in op.inputs[1:5])
+    factor = scale / np.sqrt(variance + op.attributes.get("epsilon", 1e-5))
+    return factor, bias - mean * factor
+
+
+def _folded(net: Net, product: Op, op: Op, factor: Array, offset: Array) -> Op | None:
+    """``product`` with the scaling in its weights and bias, making the output of ``op``."""
+    weight, bias = product.inputs[1], product.input(2)
+    if weight not in net.constants or (bias and bias not in net.constants):
+        return None
+    attributes = dict(product.attributes)
+    weights = net.constants[weight].astype(np.float64)
+    old_bias: NDArray[np.float64] = np.zeros(factor.size)
+    if bias:
+        constant = net.constants[bias].astype(np.float64).reshape(-1)
+        old_bias = np.broadcast_to(constant, (factor.size,)) * attributes.pop("beta", 1.0)
+    if product.op_type == "Conv":
+        weights = weights * factor.reshape((-1,) + (1,) * (weights.ndim - 1))
+    elif attributes.get("transB"):
+        weights = weights * factor[:, None]
+    else:
+        weights = weights * factor
+    if product.op_type == "MatMul" and weights.ndim != 2:
+        return None
+    new_bias = old_bias * factor + offset
+    names = []
+    for old, values in ((weight, weights), (bias or f"{product.output}_bias", new_bias)):
+        name = net.fresh(f"{old}_folded")
+        net.constants[name] = values.astype(np.float32)
+        net.shapes[name], net.types[name] = values.shape, _FLOAT
+        names.append(name)
+    return replace(
+        product,
+        inputs=(product.inputs[0], *names),
+        outputs=(op.output,),
+        attributes=attributes,
+    )
