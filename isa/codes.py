@@ -486,7 +486,24 @@ RUNTIME: Final[dict[str, Code]] = {
 CHECK: Final[dict[str, Code]] = {}
 
 # ------------------------------------------------------------------ U9xx: usage
-USAGE: Final[dict[str, Code]] = {}
+USAGE: Final[dict[str, Code]] = {
+    "U950": Code(
+        "wrong compression option",
+        "A compression reads `kind:key=value,key=value`, for example `pattern:keep=4,patterns=8`, "
+        "`identical:t=0.5`, `similar:t=0.25,joint=yes` or `channel:keep=0.65`. The message names "
+        "the kinds and keys that exist.",
+    ),
+    "U951": Code(
+        "data does not fit the compression",
+        "Compression runs the float model on calibration images: one array [images, ...] for each "
+        "input, all with the same number of images, and labels, where given, one for each image.",
+    ),
+    "U952": Code(
+        "nothing to compress",
+        "No layer of the model is of the kind that the compression works on, such as 3x3 "
+        "convolutions for pattern pruning.",
+    ),
+}
 
 # ------------------------------------------------------------------ I9xx: internal
 INTERNAL: Final[dict[str, Code]] = {
