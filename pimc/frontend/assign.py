@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pimc.frontend.net import Net, Op, QParams
+from pimc.frontend.net import INT_NAMES, Net, Op, QParams
 from pimc.frontend.regions import PASSING, Region, Step, step_inputs, step_outputs
 
 _SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
@@ -101,6 +101,10 @@ def _assign(
 ) -> tuple[dict[str, QParams], list[str]]:
     outputs = {held.leader[name] for name in net.output_tensors() if name in held.leader}
     explicit = _explicit(net, held)
+    for port in net.inputs:  # integers that nobody gives a meaning keep their own
+        if port.elem_type in INT_NAMES:
+            own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
+            explicit.setdefault(port.tensor, own)
     chosen: dict[str, QParams] = {}
     unknown: list[str] = []
     softmax = {s.output for s in steps if isinstance(s, Op) and s.op_type == "Softmax"}

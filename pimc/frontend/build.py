@@ -9,6 +9,7 @@ import onnx
 
 from isa.diagnostics import Diagnostic, Findings
 from passes.graph import Graph
+from pimc.frontend.annotate import annotate
 from pimc.frontend.assign import assign, holding, insert_requantizations, unknown_ranges
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.calibrate import Method, calibrate
@@ -64,6 +65,7 @@ def import_model(
     loaded = load_model(model)
     normalized = normalize(loaded, options.input_shapes)
     net = build_net(normalized.model, normalized.batched)
+    annotate(net)
     simplify(net)
     spread_batch(net)
     notes = Findings()

@@ -22,6 +22,7 @@ IntArray = NDArray[np.integer[Any]]
 NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
 DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
 ONNX_TYPES = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
+INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
 MICROSOFT = "com.microsoft"
 
 

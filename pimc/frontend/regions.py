@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pimc.frontend.net import Net, Op, used_inputs
 
 UNARY = frozenset(
-    ["Abs", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Ceil", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish", "Neg", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu", "BatchNormalization", "Cast", "Identity"]
+    """Abs BatchNormalization Cast Ceil Celu Clip Cos DequantizeLinear Elu Erf Exp Floor Gelu
+    HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg PRelu QuantizeLinear Reciprocal Relu
+    Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu""".split()  # noqa: SIM905
 )
-ARITHMETIC = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"])
+ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"))
 ELEMENTWISE = UNARY | ARITHMETIC
 BINARY = frozenset(("Add", "Sub", "Mul"))  # of two tensors, or of one and a full constant
 CLAMPS = frozenset(("Relu", "Clip"))
 # operators that only move integers about: the result is held exactly as the input is
 MOVES = frozenset(
-    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "Pad", "Resize", "DepthToSpace", "SpaceToDepth"]
+    """DepthToSpace Expand Flatten Gather Pad Reshape Resize Slice SpaceToDepth Split Squeeze Tile
+    Transpose Unsqueeze""".split()  # noqa: SIM905
 )
 PASSING = MOVES | {"MaxPool", "GlobalMaxPool", "ReduceMax"}
 

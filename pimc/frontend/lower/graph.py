@@ -39,7 +39,9 @@ def lower(reference: onnx.ModelProto) -> Graph:
     state = State(graph_infos(reference))
     regions = {}
     for node in model.nodes:
-        if node.op_type == "QuantizeLinear" and node.input[0] in model.makers:
+        if node.op_type == "QuantizeLinear" and node.output[0] in state.infos:
+            if node.input[0] not in model.makers:
+                continue  # a graph input
             region = find_region(model, state, node)
             if region is not None:
                 regions[region.output] = region
@@ -47,7 +49,7 @@ def lower(reference: onnx.ModelProto) -> Graph:
     inputs = _lower_inputs(state, model)
     for node in model.nodes:
         if node.op_type == "QuantizeLinear":
-            if node.input[0] in model.makers:
+            if node.input[0] in model.makers and node.output[0] in state.infos:
                 lower_quantize(state, model, node, regions, tables)
         elif node.op_type in _LOWERINGS:
             _LOWERINGS[node.op_type](state, model, node)

@@ -11,10 +11,9 @@ from onnx.reference import ReferenceEvaluator
 from pimc.frontend.lower.model import ReferenceModel, attributes
 from pimc.frontend.lower.session import open_session
 from pimc.frontend.lower.state import CONSTANT, Elements, State
+from pimc.frontend.regions import MOVES
 
-MOVE_OPS = frozenset(
-    ["Reshape", "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "Pad", "Resize", "DepthToSpace", "SpaceToDepth", "Concat", "Identity"]
-)
+MOVE_OPS = MOVES | {"Concat", "Identity"}
 _NOT_IN_ONNXRUNTIME = frozenset(("DepthToSpace", "SpaceToDepth"))  # on 32-bit integers
 
 

@@ -15,7 +15,6 @@ from pimc.frontend.net import IntArray
 from pimc.frontend.regions import ELEMENTWISE
 
 _BINARY = {"Sum": "add", "Add": "add", "Sub": "sub", "Mul": "mul"}
-_TRANSPARENT = frozenset(("Identity", "Dropout"))
 
 
 def find_region(
@@ -34,10 +33,12 @@ def find_region(
             return None
         nodes.append(node)
         if node.op_type == "DequantizeLinear":
-            if model.is_constant(node.input[0]):
-                continue
-            roots.add(node.input[0])
-        elif node.op_type in ELEMENTWISE | _TRANSPARENT | {"Sum"}:
+            source = node.input[0]
+            if source in state.infos:
+                roots.add(source)
+            else:  # a constant, or integers inside of the region that only change their meaning
+                queue.append(source)
+        elif node.op_type in ELEMENTWISE | {"Sum"}:
             queue += list(node.input)
         else:
             return None
