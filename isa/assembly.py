@@ -49,5 +49,8 @@ def parse_with_source(
     reader = Reader(text, arrays, file)
     program = reader.read()
     if reader.findings:
-        raise PimError(reader.findings)
+        # as a reader reads: a loop without its end is found last, but stands first
+        places = ((d.at.line or 0, d.at.column or 0) if d.at else (0, 0) for d in reader.findings)
+        ordered = sorted(zip(places, reader.findings, strict=True), key=lambda pair: pair[0])
+        raise PimError(diagnostic for _, diagnostic in ordered)
     return program, reader.source

@@ -161,9 +161,7 @@ def list_text(values: Iterable[int]) -> str:
 
 
 def shape_text(dtype: str, shape: Sequence[int], ring: bool = False) -> str:
-    """A type and a shape: ``s8[24, 24, 6]``, ``s8[ring 5, 28, 1]``, ``f32`` for a scalar."""
-    if not shape:
-        return dtype
+    """A type and a shape: ``s8[24, 24, 6]``, ``s8[ring 5, 28, 1]``, ``f32[]``."""
     return f"{dtype}[{'ring ' if ring else ''}{', '.join(str(size) for size in shape)}]"
 
 

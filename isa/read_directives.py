@@ -92,7 +92,7 @@ class Fields:
 
     def name(self, what: str) -> str:
         box = self.take(Box, what)
-        if box.axes:
+        if not box.is_bare:
             raise self.fault("E306", f"expected {what}, found {describe(box)}", box)
         return box.name.text
 
@@ -134,7 +134,7 @@ class Fields:
 
     def text(self, key: str) -> str:
         node = self.value(key, Box, "a name")
-        if node.axes:
+        if not node.is_bare:
             raise self.fault("E306", f"`{key}`: expected a name, found {describe(node)}", node)
         return node.name.text
 
@@ -146,6 +146,8 @@ class Fields:
             hint = f"the types are {', '.join(DTYPES)}"
             message = f"unknown type `{box.name.text}`"
             raise SyntaxFault("E306", message, box.name.column, end, hint)
+        if box.is_bare:
+            raise self.fault("E309", f"`{box.name.text}` needs its sizes in brackets", box)
         if axes is not None and len(box.axes) != axes:
             message = f"expected {axes} sizes in the shape, found {len(box.axes)}"
             raise self.fault("E309", message, box)

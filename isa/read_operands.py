@@ -16,8 +16,9 @@ import numpy as np
 
 from isa.catalog import CATALOG
 from isa.instruction import Instruction, OperandField, operand_fields
-from isa.operands import Region, Span
+from isa.operands import Affine, Region, Span
 from isa.syntax import (
+    RESERVED,
     Attribute,
     Axis,
     Box,
@@ -44,6 +45,13 @@ _EXPECTED: Final = {
 _AXES: Final = ("row", "column", "channel")
 _PLAIN_LINE: Final = re.compile(r'[ \t]*([A-Za-z]\w*)[ \t]+([^";{}\r]+)')
 _COMMA: Final = re.compile(r",(?![^\[\]]*\])")
+_NAMES: Final = ("matrix", "channel", "table")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
+_REGION: Final = re.compile(
+    r"([A-Za-z_][A-Za-z0-9_.]*)(?:[ \t]*\[([^\[\],]+(?:,[^\[\],]+){0,2})\])?"
+)
+_INT: Final = re.compile(r"-?[0-9]{1,17}")
+_RANGE: Final = re.compile(r"([0-9]{1,17})(?:\.\.([0-9]{1,17}))?")
 _FAST_LENGTH: Final = 300  # characters; longer lines take the other way, so no line is quadratic
 
 
@@ -136,7 +144,7 @@ def read_operand(field: OperandField, node: Node) -> Any:
     """The value of one operand. Raises SyntaxFault E306 or E307 when it is of the wrong kind."""
     if field.kind == "region" and isinstance(node, Box):
         return read_region(node)
-    if field.kind in ("matrix", "channel", "table") and isinstance(node, Box) and not node.axes:
+    if field.kind in ("matrix", "channel", "table") and isinstance(node, Box) and node.is_bare:
         return node.name.text
     if field.kind == "int" and isinstance(node, Number) and isinstance(node.value, int):
         return node.value
@@ -171,6 +179,9 @@ def describe(node: Node) -> str:
 
 def read_region(box: Box) -> Region:
     """A Region of a box. Raises SyntaxFault E307 for a wrong axis."""
+    if not box.axes and not box.is_bare:
+        hint = f"write `{box.name.text}` for all of it"
+        raise SyntaxFault("E307", "a region without axes", box.column, box.end, hint)
     if len(box.axes) > 3:
         message = f"{len(box.axes)} axes; a region has rows, columns and channels"
         raise SyntaxFault("E307", message, box.axes[3].column, box.axes[-1].end)
@@ -238,8 +249,42 @@ class FastReader:
         key = (field.kind, text)
         value = self._known.get(key)
         if value is None:
-            node = read_operand_text(text)
-            if node is None:
-                raise SyntaxFault("E301", "left to the full reader", 1)
-            value = self._known[key] = read_operand(field, node)
+            value = self._known[key] = self._read(field, text)
         return value
+
+    def _read(self, field: OperandField, text: str) -> Any:
+        """A plain operand by its pattern, any other one by the grammar."""
+        if field.kind in _NAMES and _is_name(text):
+            return text
+        if field.kind == "region" and (match := _REGION.fullmatch(text)) and _is_name(match[1]):
+            axes = () if match[2] is None else match[2].split(",")
+            return Region(match[1], *(self._axis(axis.strip(" \t")) for axis in axes))
+        if field.kind == "int" and _INT.fullmatch(text):
+            return int(text)
+        node = read_operand_text(text)
+        if node is None:
+            raise SyntaxFault("E301", "left to the full reader", 1)
+        return read_operand(field, node)
+
+    def _axis(self, text: str) -> Span | None:
+        if text == "*":
+            return None
+        key = ("axis", text)
+        span: Span | None = self._known.get(key)
+        if span is None:
+            if (match := _RANGE.fullmatch(text)) is not None:
+                start, stop = int(match[1]), int(match[2] or int(match[1]) + 1)
+                if start >= stop:
+                    raise SyntaxFault("E307", "left to the full reader", 1)
+                span = Span(Affine(start), stop - start)
+            else:
+                node = read_operand_text(f"r[{text}]")
+                if not isinstance(node, Box) or len(node.axes) != 1:
+                    raise SyntaxFault("E301", "left to the full reader", 1)
+                span = read_span(node.axes[0], "row")
+            self._known[key] = span
+        return span
+
+
+def _is_name(text: str) -> bool:
+    return bool(_NAME.fullmatch(text)) and text not in RESERVED and len(text) < 64

@@ -58,6 +58,7 @@ from isa.syntax import (
     SyntaxFault,
     Values,
     read_line,
+    whole_numbers,
 )
 from isa.validate import did_you_mean
 
@@ -190,6 +191,9 @@ class Reader:
         elif isinstance(node, Code):
             self._close_block()
             self._take_code(node)
+        elif isinstance(self._block, _OpenMatrix) and isinstance(node, Values):
+            cells = tuple(whole_numbers(node.values))  # a column of wide cells without routes
+            self._block.draft.take(Column(node.column, node.end, cells, ()))
         elif isinstance(self._block, _OpenMatrix) and isinstance(node, Group | At | Column):
             self._block.draft.take(node)
         elif isinstance(self._block, _OpenTable) and isinstance(node, Values):

@@ -75,10 +75,14 @@ class Axis(Node):
 
 @dataclass(frozen=True, slots=True)
 class Box(Node):
-    """``name`` or ``name[axis, ...]``; a bare name has no axes."""
+    """``name`` or ``name[axis, ...]``; a bare name has no axes, and neither has ``name[]``."""
 
     name: Name
     axes: tuple[Axis, ...]
+
+    @property
+    def is_bare(self) -> bool:
+        return self.end == self.name.end
 
 
 @dataclass(frozen=True, slots=True)
