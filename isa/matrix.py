@@ -27,6 +27,9 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 
+FOLDED_AT_ONCE = 1 << 20  # elements; keeps the working set of a fold within the cache
+
+
 @dataclass(frozen=True, eq=False)
 class Routes:
     """Route lists. Groups with the same routes share one list (a dense layer has just one).
@@ -157,6 +160,10 @@ def _fold_groups(matrix: BlockMatrix, groups: Int64, folded: Int32) -> None:
         return
     bounds = np.flatnonzero(np.diff(output, prepend=-1, append=-1))
     outputs = output[bounds[:-1]]
+    if len(groups) > 1 and len(np.unique(np.diff(bounds))) == 1:
+        shape = (len(outputs), -1)
+        _fold_regular(matrix, groups, outputs, column.reshape(shape), factor.reshape(shape), folded)
+        return
     lines = len(groups) * matrix.rows.shape[1]
     sums = np.empty((lines, len(outputs)), np.int32)
     # few outputs at a time: the dense coefficients stay small although the routes are sparse
@@ -174,6 +181,30 @@ def _fold_groups(matrix: BlockMatrix, groups: Int64, folded: Int32) -> None:
         cells = _cells_by_line(matrix, matrix.column_start[groups][:, None] + used, kind)
         sums[:, low:high] = (cells.reshape(lines, -1) @ coefficients).astype(np.int64)
     _add_rows(folded, matrix.rows[groups].ravel(), outputs, sums)
+
+
+def _fold_regular(
+    matrix: BlockMatrix,
+    groups: Int64,
+    outputs: Int32,
+    column: Int64,
+    factor: Int64,
+    folded: Int32,
+) -> None:
+    """Add groups whose every output has the same number of routes, as dense layers have.
+
+    column, factor: [outputs, routes], of each output. One route of all outputs at a time.
+    """
+    height = matrix.rows.shape[1]
+    step = max(1, FOLDED_AT_ONCE // (height * len(outputs)))
+    for low in range(0, len(groups), step):
+        chunk = groups[low : low + step]
+        sums = np.zeros((len(chunk), height, len(outputs)), np.int32)
+        for route in range(column.shape[1]):
+            index = matrix.column_start[chunk][:, None] + column[:, route]
+            sums += _cells_by_line(matrix, index, np.int32) * factor[:, route].astype(np.int32)
+        selector = matrix.rows[chunk].ravel()
+        _add_rows(folded, selector, outputs, sums.reshape(-1, len(outputs)))
 
 
 def _route_list(matrix: BlockMatrix, routing: int) -> tuple[Int64, Int32, Int64]:
@@ -198,8 +229,8 @@ def _exact_float(matrix: BlockMatrix, factor: Int64, bounds: Int64) -> type[np.f
 
 
 def _cells_by_line(
-    matrix: BlockMatrix, index: Int64, kind: type[np.floating[Any]]
-) -> NDArray[np.floating[Any]]:
+    matrix: BlockMatrix, index: Int64, kind: type[np.number[Any]]
+) -> NDArray[Any]:
     """Cell values of the stored columns ``index`` [groups, columns], as [groups, R, columns]."""
     packed = np.ascontiguousarray(np.moveaxis(matrix.cells[index], (2, 3), (0, 1)))
     values = np.zeros((index.shape[0], matrix.rows.shape[1], index.shape[1]), kind)
