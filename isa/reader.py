@@ -128,7 +128,7 @@ class Reader:
         self._cores: list[Core] = []
         self._core: _OpenCore | None = None
         self._block: _OpenMatrix | _OpenTable | None = None
-        self._lists: list[int] = []  # lines of the open core's instructions
+        self._ordinals: list[int] = []  # lines of the open core's instructions
         self._line = 0
         self._has_version = self._has_data = False
 
@@ -159,7 +159,7 @@ class Reader:
             instruction = self._fast.read(text)
             if instruction is not None:
                 self._core.innermost.append(instruction)
-                self._lists.append(self._line)
+                self._ordinals.append(self._line)
                 return
         try:
             node = read_line(text)
@@ -238,7 +238,7 @@ class Reader:
             self._declare("tensor", None, tensor.name)
 
     def _declare(self, kind: str, core: int | None, name: str) -> None:
-        self.source.declared.setdefault((kind, core, name), self._line)
+        self.source.declare(kind, core, name, self._line)
 
     def _take_version(self, node: Directive) -> None:
         fields = Fields(node)
@@ -328,7 +328,7 @@ class Reader:
             self._fault(fault)
         if instruction is not None:
             core.innermost.append(instruction)
-            self._lists.append(self._line)
+            self._ordinals.append(self._line)
 
     def _close_loop(self, core: _OpenCore, part: Close) -> None:
         if not core.loops:
@@ -369,5 +369,5 @@ class Reader:
                 tuple(core.body),
             )
         )
-        self.source.instructions[core.index] = self._lists
-        self._lists = []
+        self.source.instructions.setdefault(core.index, self._ordinals)
+        self._ordinals = []

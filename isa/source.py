@@ -15,26 +15,33 @@ class Source:
     """Line numbers (1-based) of a parsed program.
 
     instructions: per core index, the line of each instruction in the order of
-    ``isa.program.walk``. declared: the first line of each tensor, table, channel, matrix, buffer
-    and core.
+    ``isa.program.walk``; the first core of an index counts. declared: the lines of each tensor,
+    table, channel, matrix, buffer and core, more than one where a name is declared again.
     """
 
     file: str
     lines: Sequence[str]
     instructions: dict[int, list[int]] = field(default_factory=dict)
-    declared: dict[Declared, int] = field(default_factory=dict)
+    declared: dict[Declared, list[int]] = field(default_factory=dict)
 
     def instruction(self, core: int, ordinal: int, needle: str | None = None) -> Location | None:
         """Place of a core's instruction; the caret stands under ``needle``, a part of it."""
         lines = self.instructions.get(core, ())
         return self._location(lines[ordinal], needle) if ordinal < len(lines) else None
 
+    def declare(self, kind: str, core: int | None, name: str, line: int) -> None:
+        """Note that a line declares something."""
+        self.declared.setdefault((kind, core, name), []).append(line)
+
     def declaration(
-        self, kind: str, core: int | None, name: str, needle: str | None = None
+        self, kind: str, core: int | None, name: str, again: bool = False
     ) -> Location | None:
-        """Place of a declaration, None when the text has none of that name."""
-        line = self.declared.get((kind, core, name))
-        return None if line is None else self._location(line, needle)
+        """Place of a declaration, None when the text has none of that name.
+
+        again: of the last one, where a name is declared more than once.
+        """
+        lines = self.declared.get((kind, core, name))
+        return None if lines is None else self._location(lines[-1 if again else 0], None)
 
     def _location(self, line: int, needle: str | None) -> Location:
         text = self.lines[line - 1].rstrip("\r")

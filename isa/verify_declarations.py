@@ -70,7 +70,8 @@ def _check_twice(scope: Scope, kind: str, core: int | None, names: Iterable[str]
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            message = f"{kind} {quoted(name)} is declared twice"
+            shown = name if kind == "core" else quoted(name)
+            message = f"{kind} {shown} is declared twice"
             scope.declared("V402", message, kind, core, name, "names are used once")
         seen.add(name)
 
@@ -188,7 +189,7 @@ def _check_memory(scope: Scope, core: Core) -> None:
 def _check_carried(scope: Scope) -> None:
     """What a channel says it carries is as much as its messages hold together."""
     sent = dict.fromkeys(scope.channels, 0)
-    for core in scope.program.cores:
+    for core in scope.distinct_cores():
         for instruction, times in _counted(core.body, 1):
             if isinstance(instruction, Send) and instruction.channel in sent:
                 sent[instruction.channel] += times * _elements(scope, core, instruction)

@@ -60,7 +60,7 @@ def check_instructions(scope: Scope) -> None:
     Instructions in loops that never run are checked for names, types and sizes as well; only
     bounds cannot be wrong there.
     """
-    for core in scope.program.cores:
+    for core in scope.distinct_cores():
         ordinal = _check_body(scope, core.index, core.body, {}, 0)
         assert ordinal >= 0
 

@@ -19,7 +19,7 @@ MAX_SHIFT = 30  # of a route; sums have 32 bits
 
 def check_matrices(scope: Scope) -> None:
     """Note everything that is wrong with the matrices of a program and their places."""
-    for core in scope.program.cores:
+    for core in scope.distinct_cores():
         sound = [matrix for matrix in core.matrices if _check_matrix(scope, core, matrix)]
         _check_overlap(scope, core, sound)
 

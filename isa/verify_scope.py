@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -43,9 +43,15 @@ class Scope:
             core.index: _by_name((b.name, b) for b in core.buffers) for core in program.cores
         }
 
-    def at_declaration(self, kind: str, core: int | None, name: str) -> Location:
-        """Place of a declaration: its line, or its kind and name in words."""
-        found = self.source.declaration(kind, core, name) if self.source else None
+    def distinct_cores(self) -> Iterator[Core]:
+        """The cores, without any that takes the index of an earlier one."""
+        return (core for core in self.program.cores if self.cores[core.index] is core)
+
+    def at_declaration(
+        self, kind: str, core: int | None, name: str, again: bool = False
+    ) -> Location:
+        """Place of a declaration: its line (``again``: the last one), or its name in words."""
+        found = self.source.declaration(kind, core, name, again) if self.source else None
         words = f"core {name}" if kind == "core" else f"{kind} {quoted(name)}"
         words += "" if core is None else f" of core {core}"
         return found or Location(node=words)
@@ -63,8 +69,10 @@ class Scope:
         self, code: str, message: str, kind: str, core: int | None, name: str,
         hint: str | None = None,
     ) -> None:  # fmt: skip
-        """Note an error at a declaration."""
-        self.findings.error(code, message, self.at_declaration(kind, core, name), hint)
+        """Note an error at a declaration, at the last one of a name that is used twice."""
+        self.findings.error(
+            code, message, self.at_declaration(kind, core, name, code == "V402"), hint
+        )
 
 
 def _by_name(pairs: Iterable[tuple[K, T]]) -> dict[K, T]:
