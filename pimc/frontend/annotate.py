@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
+from onnx.reference import ReferenceEvaluator
 
 from pimc.frontend.net import (
     DTYPE_NAMES,
@@ -34,7 +36,7 @@ _DOMAINS = ("", MICROSOFT)  # onnxruntime's quantizer writes Q and DQ in its own
 
 
 def annotate(net: Net) -> None:
-    """Rewrite ``net`` in place; what cannot be told in float terms stays for the checks to refuse."""
+    """Rewrite ``net`` in place; what cannot be told so stays for the checks to refuse."""
     drop_identities(net)
     work = Annotator(net)
     for op in net.ops:
@@ -86,7 +88,7 @@ class Annotator:
         self.ops.append(op)
 
     # ------------------------------------------------------------------ constants
-    def scalar(self, scale: str, zero: str, dtype: np.dtype | None = None) -> QParams | None:  # type: ignore[type-arg]
+    def scalar(self, scale: str, zero: str, dtype: np.dtype | None = None) -> QParams | None:
         """Per-tensor parameters from constant inputs; None when they are not that."""
         net = self.net
         if scale not in net.constants or (zero and zero not in net.constants):
@@ -122,7 +124,7 @@ class Annotator:
         return self._reinterpreted(name, net.qparams[name], qparams)
 
     def _reinterpreted(self, name: str, held: QParams, wanted: QParams) -> str:
-        """The same integers under other parameters: quantize with one pair, dequantize with the other."""
+        """The same integers under other parameters: quantize with one, dequantize with the other."""
         net = self.net
         raw, real = net.fresh(f"{name}_integers"), net.fresh(f"{name}_reinterpreted")
         for result in (raw, real):
@@ -166,7 +168,7 @@ def _dequantize(work: Annotator, op: Op) -> bool:
     return True
 
 
-def _int_dtype(net: Net, tensor: str) -> np.dtype:  # type: ignore[type-arg]
+def _int_dtype(net: Net, tensor: str) -> np.dtype:
     """The integer type of a tensor whose DequantizeLinear has no zero point."""
     return np.dtype(np.int8 if net.types.get(tensor) == onnx.TensorProto.INT8 else np.uint8)
 
@@ -208,8 +210,6 @@ def _quantize(work: Annotator, op: Op) -> bool:
 
 def _evaluate(work: Annotator, op: Op) -> Array:
     """Run one operator on constants."""
-    from onnx.reference import ReferenceEvaluator
-
     net = work.net
     names = [name for name in op.inputs if name]
     node = onnx.helper.make_node(
@@ -229,7 +229,8 @@ def _evaluate(work: Annotator, op: Op) -> Array:
     )
     opsets = [onnx.helper.make_opsetid("", net.opset)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return np.asarray(ReferenceEvaluator(model).run(None, arrays)[0])
+    results: Any = ReferenceEvaluator(model).run(None, arrays)
+    return np.asarray(results[0])
 
 
 def _cast(work: Annotator, op: Op) -> bool:
@@ -239,11 +240,9 @@ def _cast(work: Annotator, op: Op) -> bool:
     if op.attributes.get("to") != _FLOAT or not (dtype or is_view):
         return False
     if is_view:
-        port = next((p for p in work.net.inputs if p.tensor == op.inputs[0]), None)
         held = work.net.qparams.get(work.views[op.inputs[0]])
-        if held is None and (port is None or port.elem_type not in _INTS):
-            return False
-        dtype = held.dtype if held else _INTS[port.elem_type] if port else None
+        ports = (p.elem_type for p in work.net.inputs if p.tensor == op.inputs[0])
+        dtype = held.dtype if held else _INTS.get(next(ports, 0))
     if dtype is None:
         return False
     work.views[op.output] = work.view(op.inputs[0], QParams(np.float32(1), 0, dtype))
@@ -357,13 +356,15 @@ _HANDLERS: dict[str, Callable[[Annotator, Op], bool]] = {
     "QLinearAdd": _qlinear_binary,
     "QLinearMul": _qlinear_binary,
     "QLinearConcat": _qlinear_concat,
-} | dict.fromkeys(
-    (
-        "QLinearGlobalAveragePool",
-        "QLinearAveragePool",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
-    ),
-    _qlinear_unary,
-) | dict.fromkeys(("Transpose", "Reshape", "Squeeze", "Unsqueeze"), _reshape_constant)  # fmt: skip
+    "QLinearGlobalAveragePool": _qlinear_unary,
+    "QLinearAveragePool": _qlinear_unary,
+    "QLinearSigmoid": _qlinear_unary,
+    "QLinearLeakyRelu": _qlinear_unary,
+    "QLinearSoftmax": _qlinear_unary,
+    "Transpose": _reshape_constant,
+    "Reshape": _reshape_constant,
+    "Squeeze": _reshape_constant,
+    "Unsqueeze": _reshape_constant,
+}
+# operators that must be gone afterwards; the others in the table may stay as they are
+QUANTIZED_OPS = tuple(sorted(name for name in _HANDLERS if name.startswith("Q")))

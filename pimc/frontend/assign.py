@@ -136,7 +136,7 @@ def _explicit(net: Net, held: Holding) -> dict[str, QParams]:
 
 
 def _follower(held: Holding, name: str) -> str | None:
-    """The tensor whose parameters ``name`` takes over, when its only reader is a clamp or Concat."""
+    """The tensor whose parameters ``name`` takes over: its only reader is a clamp or a Concat."""
     readers = held.users[name]
     if len(readers) != 1:
         return None

@@ -20,6 +20,7 @@ from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import normalize
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
+from pimc.frontend.supported import check_net
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def import_model(
     net = build_net(normalized.model, normalized.batched)
     annotate(net)
     simplify(net)
+    check_net(net, plan(net))
     spread_batch(net)
     notes = Findings()
     reference = _quantize(net, calibration, options, notes)

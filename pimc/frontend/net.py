@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import helper, numpy_helper
 
 Array = NDArray[Any]
 IntArray = NDArray[np.integer[Any]]
 NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
 DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
-ONNX_TYPES = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
+ONNX_TYPES: dict[str, int] = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
 INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
 MICROSOFT = "com.microsoft"
 
@@ -45,11 +45,11 @@ class QParams:
         """The zero point as a scalar array of the tensor's own type."""
         return np.array(self.zero, NUMPY_TYPES[self.dtype])
 
-    def quantize(self, values: Array) -> IntArray:
+    def quantize(self, values: ArrayLike) -> IntArray:
         """Integers of float values, as QuantizeLinear: float32, round half to even, saturate."""
         low, high = self.limits
         steps = np.rint(np.asarray(values, np.float32) / self.scale)
-        return np.clip(steps + self.zero, low, high).astype(NUMPY_TYPES[self.dtype])
+        return np.asarray(np.clip(steps + self.zero, low, high), NUMPY_TYPES[self.dtype])
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ def _is_identity(net: Net, op: Op) -> bool:
     if op.domain:
         return False
     if op.op_type == "Cast":
-        return net.types.get(op.inputs[0]) == op.attributes["to"] == _FLOAT
+        return bool(net.types.get(op.inputs[0]) == op.attributes["to"] == _FLOAT)
     if op.op_type == "Dropout":
         training = op.input(2)
         is_training = bool(training) and (
@@ -59,7 +59,7 @@ def _split_sums(net: Net) -> None:
     ops: list[Op] = []
     names: dict[str, str] = {}
     for op in net.ops:
-        if op.op_type != "Sum" or op.domain:
+        if op.op_type != "Sum" or op.domain or any(n not in net.shapes for n in op.inputs):
             ops.append(op)
             continue
         if len(op.inputs) == 1:
@@ -103,11 +103,12 @@ def _fold_scalings(net: Net) -> None:
 
 def _scaling(net: Net, product: Op, op: Op) -> Scaling | None:
     """What ``op`` does to each output channel of ``product``, if it is that simple."""
-    if op.domain or net.shapes.get(op.output) != net.shapes.get(product.output):
+    shape = net.shapes.get(op.output)
+    if op.domain or shape is None or shape != net.shapes.get(product.output):
         return None
-    rank = len(net.shapes[op.output])
+    rank = len(shape)
     axis = 1 if product.op_type == "Conv" else rank - 1
-    outputs = net.shapes[op.output][axis]
+    outputs = shape[axis]
     if op.op_type == "BatchNormalization" and axis == 1:
         return _batch_normalization(net, op)
     if op.op_type not in ("Add", "Sub", "Mul", "Div") or len(op.inputs) != 2:

@@ -92,7 +92,7 @@ def _qgemm(build: Builder, op: Op, layer: Layer, source: str, output: str) -> No
 
 
 def _layer(build: Builder, op: Op, axis: int, per_channel: bool) -> Layer:
-    """Integer weights in the layout that is written: [outputs, ...] for Conv, else [inputs, outputs].
+    """Integer weights as they are written: [outputs, ...] for Conv, else [inputs, outputs].
 
     The user's integers are kept where there are any.
     """
@@ -145,7 +145,7 @@ def _kept_bias(
     unit = (np.float32(x_scale) * weights.scale).astype(np.float32)
     if not np.allclose(held.scale, unit, rtol=1e-5, atol=0.0):
         return None
-    return held.values.reshape(-1)
+    return held.values.reshape(-1).astype(np.int32)
 
 
 def _weights(build: Builder, name: str, held: Quantized) -> tuple[str, str, str]:

@@ -25,6 +25,7 @@ _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
     "MatMul": emit_matmul,
 }
 _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
+    **dict.fromkeys(MOVES, emit_move),
     "MaxPool": emit_max_pool,
     "GlobalMaxPool": emit_global_max,
     "ReduceMax": emit_global_max,
@@ -37,7 +38,7 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Softmax": emit_softmax,
     "LRN": emit_lrn,
     "Concat": emit_concat,
-} | dict.fromkeys(MOVES, emit_move)
+}
 
 
 def write_reference(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from pimc.frontend.emit.builder import Builder
-from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, Op, QParams, Quantized
+from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, Array, Op, QParams, Quantized
 from pimc.frontend.regions import Region
 
 
 def emit_region(build: Builder, region: Region) -> None:
-    """DequantizeLinear, the operators in float32, QuantizeLinear; nothing where saturation did it."""
+    """DequantizeLinear, float operators, QuantizeLinear; nothing where saturation did it."""
     last = region.ops[-1]
     if region.is_clamp and _saturation_clamps(build, region):
         build.ints[region.output] = build.ints[region.root]
@@ -34,7 +34,7 @@ def emit_region(build: Builder, region: Region) -> None:
 
 
 def _saturation_clamps(build: Builder, region: Region) -> bool:
-    """Whether the clamp changes none of the 256 integers, so that the producer's saturation is it."""
+    """Whether the clamp changes none of the 256 integers: the producer's saturation is it."""
     root, result = build.qparams[region.root], build.qparams[region.output]
     if root != result:
         return False
@@ -125,7 +125,7 @@ def _constant_operand(build: Builder, op: Op, name: str) -> str:
     return output
 
 
-def quantize_constant(values: np.ndarray) -> Quantized:  # type: ignore[type-arg]
+def quantize_constant(values: Array) -> Quantized:
     """A constant operand in symmetric int8."""
     largest = float(np.abs(values).max(initial=0.0))
     scale = np.float32(largest / 127.0)

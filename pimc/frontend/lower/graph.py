@@ -20,12 +20,13 @@ from pimc.frontend.lower.tables import make_tables
 from pimc.frontend.lower.vector import find_region, lower_quantize
 
 _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] = {
+    **dict.fromkeys(MOVE_OPS, lower_move),
     "QLinearConv": lower_conv,
     "QGemm": lower_gemm,
     "QLinearMatMul": lower_matmul,
     "QLinearGlobalAveragePool": lower_global_average,
     "MaxPool": lower_max_pool,
-} | dict.fromkeys(MOVE_OPS, lower_move)
+}
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
 _LAST_AXIS = frozenset(("QGemm", "QLinearMatMul"))
 

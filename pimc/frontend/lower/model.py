@@ -19,7 +19,9 @@ class ReferenceModel:
         self.initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._arrays: dict[str, Array] = {}
         self.nodes = list(proto.graph.node)
-        self.makers = {name: node for node in self.nodes for name in node.output}
+        self.makers: dict[str, onnx.NodeProto] = {
+            name: node for node in self.nodes for name in node.output
+        }
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input):

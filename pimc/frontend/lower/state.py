@@ -206,7 +206,7 @@ class State:
         return value.name
 
     def locate(self, stored: Elements) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-        """Index of each element into the values that occur, laid one after another; -1 a constant."""
+        """Index of each element into the values that occur, laid end to end; -1 for a constant."""
         starts = np.fromiter(self._named, np.int64, len(self._named))
         owner = np.searchsorted(starts, stored, side="right") - 1
         index = np.full(stored.shape, -1, np.int32)

@@ -99,6 +99,5 @@ def _all_values(region: FloatRegion) -> IntArray:
 
 def _table(region: FloatRegion, results: NDArray[np.generic]) -> IntArray:
     table = np.ascontiguousarray(results.reshape(256, -1).T)  # [channels or 1, 256]
-    if (table == table[0]).all():
-        return table[0]
-    return table
+    is_shared = bool((table == table[0]).all())
+    return np.asarray(table[0] if is_shared else table)

@@ -1,0 +1,171 @@
+"""Checks: for each family of operators the reason why one of its nodes is not supported.
+
+A check returns None, or the reason in words that follow "Conv `name`: ". Nothing is raised here:
+`pimc.frontend.supported` collects the reasons of all nodes into one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pimc.frontend.emit.pool import spatial_axes
+from pimc.frontend.net import Net, Op, used_inputs
+
+Check = Callable[[Net, Op], str | None]
+MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
+_AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+
+def check_conv(net: Net, op: Op) -> str | None:
+    """Constant weights, one or two spatial axes."""
+    reason = _constant_weights(net, op) or _images(net, op)
+    if reason:
+        return reason
+    weights = net.shapes[op.inputs[1]]
+    if len(weights) not in (3, 4):
+        return f"it has {len(weights) - 2} spatial axes; 1 and 2 are supported"
+    held = net.quantized.get(op.inputs[1])
+    if held is not None and held.axis not in (None, 0):
+        return f"its weights are scaled along axis {held.axis}, not by output channel"
+    return _fan_in(int(np.prod(weights[1:]))) or _window_attributes(op)
+
+
+def _window_attributes(op: Op) -> str | None:
+    mode = op.attributes.get("auto_pad", "NOTSET")
+    if mode not in _AUTO_PADS:
+        return f"auto_pad={mode} is unknown"
+    pads = op.attributes.get("pads") or ()
+    return f"pads={list(pads)} are negative" if any(pad < 0 for pad in pads) else None
+
+
+def _constant_weights(net: Net, op: Op) -> str | None:
+    if not net.is_constant(op.inputs[1]):
+        return "its weights are computed at run time, so they cannot be programmed into crossbars"
+    if net.is_constant(op.inputs[0]):
+        return "its input is a constant and its weights are not the second operand"
+    if op.input(2) and not net.is_constant(op.input(2)):
+        return "its bias is computed at run time"
+    return None
+
+
+def _images(net: Net, op: Op) -> str | None:
+    size = net.shapes[op.inputs[0]][0]
+    return None if size == 1 else f"axis 0 of its input has size {size}, but is not the batch"
+
+
+def _fan_in(inputs: int) -> str | None:
+    if inputs <= MAX_FAN_IN:
+        return None
+    return f"an output sums {inputs} products; 32 bits are certain to hold {MAX_FAN_IN}"
+
+
+def check_gemm(net: Net, op: Op) -> str | None:
+    """A constant second operand, and a bias per output."""
+    reason = _constant_weights(net, op)
+    if reason:
+        return reason
+    if op.attributes.get("transA"):
+        return "transA=1 reads the images as columns"
+    outputs = net.shapes[op.output][-1]
+    if op.input(2) and net.constant(op.input(2)).size not in (1, outputs):
+        return f"its bias has shape {list(net.shapes[op.input(2)])}, not one value per output"
+    return _product_weights(net, op)
+
+
+def check_matmul(net: Net, op: Op) -> str | None:
+    """A constant second operand, the same for all rows."""
+    if not any(net.is_constant(name) for name in op.inputs[:2]):
+        return "both operands are computed at run time; a crossbar needs constant weights"
+    if not net.is_constant(op.inputs[1]):
+        return "its constant is the first operand; weights are taken from the second"
+    return _constant_weights(net, op) or _product_weights(net, op)
+
+
+def _product_weights(net: Net, op: Op) -> str | None:
+    weights = net.shapes[op.inputs[1]]
+    if len(weights) < 2 or any(size != 1 for size in weights[:-2]):
+        return f"its weights have shape {list(weights)}, not one matrix"
+    held = net.quantized.get(op.inputs[1])
+    columns = len(weights) - (2 if op.attributes.get("transB") else 1)
+    if held is not None and held.axis not in (None, columns):
+        return f"its weights are scaled along axis {held.axis}, not by output"
+    return _fan_in(weights[-1] if op.attributes.get("transB") else weights[-2])
+
+
+def check_pool(net: Net, op: Op) -> str | None:
+    """One or two spatial axes."""
+    if len([name for name in op.outputs if name]) > 1:
+        return "its second output, the indices of the maxima, is not supported"
+    axes = len(net.shapes[op.inputs[0]]) - 2
+    if axes not in (1, 2):
+        return f"it has {axes} spatial axes; 1 and 2 are supported"
+    return _images(net, op) or _window_attributes(op)
+
+
+def check_reduction(net: Net, op: Op) -> str | None:
+    """A global pool: all axes behind batch and channel."""
+    if not spatial_axes(op, net):
+        return "only a reduction over all axes behind the channel (a global pool) is supported"
+    return check_pool(net, op)
+
+
+def check_elementwise(net: Net, op: Op) -> str | None:
+    """Asked only of operators that did not fit into a table of one tensor."""
+    inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
+    if op.op_type == "BatchNormalization" and op.attributes.get("training_mode"):
+        return "training_mode=1 computes its statistics at run time"
+    if op.op_type not in ("Add", "Sub", "Mul"):
+        if len(inputs) > 1:
+            return "it combines tensors; only Add, Sub and Mul do that on the machine"
+        return "its constants vary along several axes; only Add, Sub and Mul take those"
+    if not inputs:
+        return "all its operands are constants that could not be folded"
+    shape = net.shapes[op.output]
+    for name in inputs:
+        if name in net.batched and len(net.shapes[name]) != len(shape):
+            return (
+                f"`{name}` of shape {list(net.shapes[name])} broadcasts its batch axis into "
+                f"{list(shape)}"
+            )
+    return None
+
+
+def check_softmax(net: Net, op: Op) -> str | None:
+    """Over one axis."""
+    return None if net.shapes[op.output] else "its input is a scalar"
+
+
+def check_lrn(net: Net, op: Op) -> str | None:
+    """Across channels of images."""
+    return _images(net, op)
+
+
+def check_move(net: Net, op: Op) -> str | None:
+    """Where the elements go must be known at compile time."""
+    if net.is_constant(op.inputs[0]):
+        return "it picks from a constant at run time"
+    if op.op_type not in ("Reshape", "Expand", "Squeeze", "Unsqueeze"):
+        late = [name for name in op.inputs[1:] if name and not net.is_constant(name)]
+        if late:
+            return f"`{late[0]}`, which says where elements go, is computed at run time"
+    return None
+
+
+def check_concat(net: Net, op: Op) -> str | None:
+    """Any axis; constants among the inputs are fine."""
+    if all(net.is_constant(name) for name in op.inputs):
+        return "all its inputs are constants that could not be folded"
+    return None
+
+
+def check_resize(net: Net, op: Op) -> str | None:
+    """Nearest neighbour only: elements are copied, never mixed."""
+    mode = op.attributes.get("mode", "nearest")
+    if mode != "nearest":
+        return f"mode={mode} mixes elements; only nearest is supported"
+    coordinates = op.attributes.get("coordinate_transformation_mode", "half_pixel")
+    if coordinates == "tf_crop_and_resize":
+        return f"coordinate_transformation_mode={coordinates} is not supported"
+    return check_move(net, op)

@@ -1,0 +1,139 @@
+"""Supported: the table of operators, and the one message that names every node outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from isa.diagnostics import Findings, Location
+from pimc.frontend import checks
+from pimc.frontend.annotate import QUANTIZED_OPS
+from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op, used_inputs
+from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step
+
+_FLOAT = onnx.TensorProto.FLOAT
+_CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+_PORT_TYPES = frozenset((_FLOAT, *INT_NAMES))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an operator is supported: its family, a word on its limits, the check of one node."""
+
+    family: str
+    note: str
+    check: checks.Check
+
+
+_MATRIX = Rule("crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv)
+_POOL = Rule("pool", "1-D and 2-D", checks.check_pool)
+_REDUCTION = Rule("pool", "over all spatial axes", checks.check_reduction)
+_MOVE = Rule("movement", "indices known at compile time", checks.check_move)
+_TABLE = Rule("table", "a function of one tensor, with constants", checks.check_elementwise)
+_SUM = Rule("vector", "of two tensors, or with any constant; broadcast", checks.check_elementwise)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
+    **dict.fromkeys(sorted(MOVES), _MOVE),
+    "Conv": _MATRIX,
+    "Gemm": Rule("crossbar", "constant weights, transA=0", checks.check_gemm),
+    "MatMul": Rule("crossbar", "constant second operand", checks.check_matmul),
+    "MaxPool": _POOL,
+    "AveragePool": _POOL,
+    "GlobalMaxPool": _POOL,
+    "GlobalAveragePool": _POOL,
+    "ReduceMax": _REDUCTION,
+    "ReduceMean": _REDUCTION,
+    "Add": _SUM,
+    "Sub": _SUM,
+    "Mul": _SUM,
+    "Sum": Rule("vector", "of any number of tensors", checks.check_elementwise),
+    "Softmax": Rule("vector", "over one axis", checks.check_softmax),
+    "LRN": Rule("vector", "", checks.check_lrn),
+    "Concat": Rule("movement", "any axis", checks.check_concat),
+    "Resize": Rule("movement", "nearest", checks.check_resize),
+}
+_VANISH = ("Constant", "ConstantOfShape", "Dropout", "Shape", "Size", "Range")
+
+
+def supported_ops() -> dict[str, tuple[str, str]]:
+    """Operator -> (family, limits), sorted by name; com.microsoft ones carry their domain."""
+    table = {name: (rule.family, rule.note) for name, rule in RULES.items()}
+    table |= dict.fromkeys(_VANISH, ("folded", "at compile time"))
+    for name in QUANTIZED_OPS:
+        is_standard = name in ("QLinearConv", "QLinearMatMul")
+        table[name if is_standard else f"{MICROSOFT}.{name}"] = (
+            "quantized",
+            "constant scales, 8 bits",
+        )
+    return dict(sorted(table.items()))
+
+
+def check_net(net: Net, steps: Sequence[Step]) -> None:
+    """Refuse a net with unsupported nodes, inputs or outputs, all of them in one PimError."""
+    findings = Findings()
+    _check_ports(net, findings)
+    in_regions = {id(op) for step in steps if isinstance(step, Region) for op in step.ops}
+    unknown: set[str] = set()  # results of refused nodes: what follows from them is no news
+    for op in net.ops:
+        found = _refusal(net, op, id(op) in in_regions, unknown)
+        if found is not None or unknown.intersection(op.inputs):
+            unknown.update(name for name in op.outputs if name not in net.shapes)
+        if found is not None:
+            code, reason, hint = found
+            label = f"{_label(op)} `{op.name}`"
+            findings.error(code, f"{label}: {reason}", Location(node=label), hint)
+    findings.raise_if_any()
+
+
+def _label(op: Op) -> str:
+    return f"{op.domain}.{op.op_type}" if op.domain else op.op_type
+
+
+def _refusal(
+    net: Net, op: Op, is_in_region: bool, unknown: set[str]
+) -> tuple[str, str, str | None] | None:
+    """Code, reason and hint for one node; None when it is supported."""
+    rule = RULES.get(op.op_type)
+    if op.op_type in _CONTROL_FLOW:
+        return "F213", "control flow decides at run time; the machine runs one fixed stream", None
+    if op.op_type in QUANTIZED_OPS:
+        return "F211", "scales, zero points and weights must be constants, activations 8 bits", None
+    if op.domain:
+        return "F212", f"domain {op.domain} is not supported", "`pimc ops` lists what is"
+    if rule is None:
+        return "F210", "this operator is not supported", "`pimc ops` lists what is"
+    names = [name for name in (*used_inputs(op), *op.outputs) if name]
+    missing = [name for name in names if name not in net.shapes and not net.is_constant(name)]
+    if missing:
+        if unknown.intersection(missing) or unknown.intersection(op.inputs):
+            return None
+        return "F205", f"the shape of `{missing[0]}` depends on data", None
+    empty = next((name for name in op.outputs if name and 0 in net.shapes[name]), None)
+    if empty:
+        return "F211", f"its result `{empty}` has no elements", None
+    wrong = next((n for n in op.outputs if n and net.types.get(n, _FLOAT) != _FLOAT), None)
+    if wrong:
+        kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
+        return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
+    reason = None if is_in_region else rule.check(net, op)
+    return ("F211", reason, None) if reason else None
+
+
+def _check_ports(net: Net, findings: Findings) -> None:
+    for role, ports in (("input", net.inputs), ("output", net.outputs)):
+        for port in ports:
+            at = Location(node=f"{role} `{port.name}`")
+            if port.elem_type not in _PORT_TYPES:
+                kind = onnx.TensorProto.DataType.Name(port.elem_type).lower()
+                findings.error(
+                    "F214",
+                    f"{role} `{port.name}` has elements of type {kind}; float32, int8 and uint8 "
+                    "are supported",
+                    at,
+                )
+            elif role == "output" and net.is_constant(port.tensor):
+                findings.error("F211", f"output `{port.name}` is a constant", at)
+    if not net.outputs:
+        findings.error("F211", "the model has no outputs")

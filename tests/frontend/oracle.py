@@ -1,0 +1,276 @@
+"""Oracle of the frontend tests: a plain interpreter of Graphs, and onnxruntime on the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from passes.graph import (
+    BinaryNode,
+    Graph,
+    LrnNode,
+    LutNode,
+    MatrixNode,
+    MoveNode,
+    Node,
+    PoolNode,
+    SoftmaxNode,
+    Value,
+)
+from pimc.frontend.build import FrontendOptions, Imported, import_model
+
+Ints = NDArray[np.integer[Any]]
+Floats = NDArray[np.float32]
+F32 = np.float32
+
+
+def evaluate_graph(graph: Graph, inputs: dict[str, Ints]) -> dict[str, Ints]:
+    """Every value of a graph, int8 or uint8 [images, rows, columns, channels] by name."""
+    found = dict(inputs)
+    for node in graph.nodes:
+        operands = [found[name] for name in node.inputs]
+        result = _EVALUATORS[type(node)](graph, node, *operands)
+        shape = graph.values[node.output].shape
+        assert result.shape[1:] == shape, f"{node.name}: {result.shape[1:]} instead of {shape}"
+        found[node.output] = result
+    return found
+
+
+def _dtype(value: Value) -> Any:
+    return np.int8 if value.dtype == "s8" else np.uint8
+
+
+def _saturate(real: NDArray[np.floating[Any]], value: Value) -> Ints:
+    info = np.iinfo(_dtype(value))
+    return np.asarray(np.clip(np.rint(real) + value.zero, info.min, info.max), info.dtype)
+
+
+def _windows(
+    x: NDArray[Any], node: MatrixNode | PoolNode, kernel: tuple[int, int], fill: int
+) -> list[tuple[int, int, NDArray[Any]]]:
+    """For each kernel position the elements that it meets: (i, j, [images, rows, columns, C])."""
+    top, left, bottom, right = node.pads
+    pads = ((0, 0), (top, bottom), (left, right), (0, 0))
+    padded = np.pad(x, pads, constant_values=fill)
+    sizes = [
+        (size - (k - 1) * d - 1) // s + 1
+        for size, k, d, s in zip(padded.shape[1:3], kernel, node.dilation, node.stride, strict=True)
+    ]
+    found = []
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            first = (i * node.dilation[0], j * node.dilation[1])
+            rows, columns = (
+                slice(f, f + (n - 1) * s + 1, s)
+                for f, n, s in zip(first, sizes, node.stride, strict=True)
+            )
+            found.append((i, j, padded[:, rows, columns]))
+    return found
+
+
+def _matrix(graph: Graph, node: MatrixNode, x: Ints) -> Ints:
+    zero = graph.values[node.inputs[0]].zero
+    outputs, rows, columns, per_group = node.weights.shape
+    by_group = node.weights.reshape(node.groups, outputs // node.groups, rows, columns, per_group)
+    total: Any = 0
+    for i, j, taken in _windows(x.astype(np.float64) - zero, node, (rows, columns), 0):
+        split = taken.reshape(*taken.shape[:3], node.groups, per_group)
+        weights = by_group[:, :, i, j].astype(np.float64)  # float64 is exact below 2**53
+        part = np.matmul(split.transpose(3, 0, 1, 2, 4), weights.transpose(0, 2, 1)[:, None, None])
+        total = total + part
+    sums = np.moveaxis(total, 0, 3).reshape(*total.shape[1:4], outputs) + node.bias
+    assert np.abs(sums).max(initial=0) < 2**31
+    return _saturate(sums.astype(np.int32).astype(F32) * node.scale, graph.values[node.output])
+
+
+def _lut(graph: Graph, node: LutNode, x: Ints) -> Ints:
+    index = x.astype(np.int64) - np.iinfo(x.dtype).min
+    if node.table.ndim == 1:
+        return node.table[index]
+    return node.table[np.arange(x.shape[3]), index]
+
+
+def _real(graph: Graph, name: str, x: Ints) -> Floats:
+    value = graph.values[name]
+    assert value.scale is not None
+    return (x.astype(np.int32) - value.zero).astype(F32) * F32(value.scale)
+
+
+def _quantized(real: Floats, value: Value) -> Ints:
+    assert value.scale is not None
+    return _saturate(real / F32(value.scale), value)
+
+
+def _binary(graph: Graph, node: BinaryNode, *operands: Ints) -> Ints:
+    real = [_real(graph, n, o) for n, o in zip(node.inputs, operands, strict=True)]
+    target = graph.values[node.output].shape
+    assert graph.values[node.inputs[0]].shape == target
+    if node.constant is not None:
+        assert node.constant.shape == target
+        centred = (node.constant.astype(np.int32) - node.constant_zero).astype(F32)
+        real.append(centred * F32(node.constant_scale))
+    else:
+        sizes = graph.values[node.inputs[1]].shape
+        assert sizes[:2] in (target[:2], (1, 1))
+        assert sizes[2] in (target[2], 1)
+    op: Callable[..., Floats] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[node.op]
+    return _quantized(op(real[0], real[1]), graph.values[node.output])
+
+
+def _pool(graph: Graph, node: PoolNode, x: Ints) -> Ints:
+    if node.op == "max":
+        windows = _windows(x, node, node.kernel, np.iinfo(x.dtype).min)
+        return np.asarray(np.max([taken for _, _, taken in windows], axis=0))
+    assert node.op == "sum"
+    assert node.bias is not None
+    assert node.scale is not None
+    zero = graph.values[node.inputs[0]].zero
+    windows = _windows(x.astype(np.int32), node, node.kernel, zero)
+    sums = sum(taken for _, _, taken in windows) + node.bias
+    return _saturate(sums.astype(F32) * node.scale, graph.values[node.output])
+
+
+def _move(graph: Graph, node: MoveNode, *operands: Ints) -> Ints:
+    flat = np.concatenate([o.reshape(len(o), -1) for o in operands], axis=1)
+    assert node.index.max(initial=-1) < flat.shape[1]
+    moved = np.where(node.index < 0, node.fill, flat[:, np.maximum(node.index, 0)])
+    return moved.astype(_dtype(graph.values[node.output]))
+
+
+def _softmax(graph: Graph, node: SoftmaxNode, x: Ints) -> Ints:
+    real = _real(graph, node.inputs[0], x)
+    powers = np.exp(real - real.max(axis=3, keepdims=True))
+    return _quantized(powers / powers.sum(axis=3, keepdims=True), graph.values[node.output])
+
+
+def _lrn(graph: Graph, node: LrnNode, x: Ints) -> Ints:
+    real = _real(graph, node.inputs[0], x)
+    before, after = (node.size - 1) // 2, node.size - 1 - (node.size - 1) // 2
+    squares = np.pad(real * real, ((0, 0), (0, 0), (0, 0), (before, after)))
+    sums = sum(squares[..., at : at + x.shape[3]] for at in range(node.size))
+    norm = F32(node.bias) + F32(node.alpha / node.size) * sums
+    return _quantized(real * norm ** F32(-node.beta), graph.values[node.output])
+
+
+_EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
+    MatrixNode: _matrix,
+    LutNode: _lut,
+    BinaryNode: _binary,
+    PoolNode: _pool,
+    MoveNode: _move,
+    SoftmaxNode: _softmax,
+    LrnNode: _lrn,
+}
+
+
+def run_onnx(
+    model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], inner: tuple[str, ...] = ()
+) -> dict[str, NDArray[Any]]:
+    """All outputs of a model and its ``inner`` tensors, by onnxruntime as written."""
+    work = onnx.ModelProto()
+    work.CopyFrom(model)
+    known = {value.name for value in (*work.graph.output, *work.graph.input)}
+    infos = {value.name: value for value in work.graph.value_info}
+    for name in dict.fromkeys(inner):
+        if name not in known:
+            work.graph.output.append(infos[name])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        work.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return {**feeds, **dict(zip(names, session.run(names, feeds), strict=True))}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the Graph and onnxruntime differ in one value: steps, elements, elements in all."""
+
+    largest: int
+    count: int
+    size: int
+
+
+def differences(imported: Imported, feeds: dict[str, NDArray[Any]]) -> dict[str, Difference]:
+    """Compare every value of the graph with its tensor of the reference.
+
+    Each node gets onnxruntime's own integers as inputs, so that a difference of one node does
+    not show in the next ones.
+    """
+    graph = imported.graph
+    names = tuple(value.onnx_name for value in graph.values.values())
+    tensors = run_onnx(imported.reference, feeds, names)
+    wanted = {name: to_machine(value, tensors[value.onnx_name]) for name, value in
+              graph.values.items()}  # fmt: skip
+    found = {}
+    for name in graph.inputs:
+        assert graph.values[name].onnx_name in tensors
+    for node in graph.nodes:
+        single = Graph(node.inputs, (node.output,), (node,), graph.values)
+        result = evaluate_graph(single, {name: wanted[name] for name in node.inputs})[node.output]
+        steps = np.abs(result.astype(np.int64) - wanted[node.output].astype(np.int64))
+        found[node.output] = Difference(
+            int(steps.max(initial=0)), int(np.count_nonzero(steps)), steps.size
+        )
+    return found
+
+
+def to_machine(value: Value, tensor: NDArray[Any]) -> Ints:
+    """A tensor of the reference as [images, rows, columns, channels]."""
+    images = len(tensor) if value.batched else 1
+    whole = tensor.reshape(images, *value.onnx_shape)
+    order = (0, *(axis + 1 for axis in value.order))
+    return np.ascontiguousarray(whole.transpose(order)).reshape(images, *value.shape)
+
+
+def check_model(
+    model: onnx.ModelProto | bytes,
+    *,
+    images: int = 3,
+    seed: int = 0,
+    options: FrontendOptions | None = None,
+    feeds: dict[str, NDArray[Any]] | None = None,
+    tolerance: int = 0,
+) -> Imported:
+    """Import a model with random calibration data and demand that the Graph equals onnxruntime.
+
+    tolerance: steps allowed in the values of softmax and LRN; everything else must be equal.
+    Returns the import, for further questions.
+    """
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else model
+    feeds = feeds or random_feeds(proto, images, seed)
+    imported = import_model(model, feeds, options)
+    makers = imported.graph.producers()
+    for name, difference in differences(imported, feeds).items():
+        is_loose = isinstance(makers[name], SoftmaxNode | LrnNode)
+        allowed = tolerance if is_loose else 0
+        assert difference.largest <= allowed, f"`{name}` differs: {difference}"
+    return imported
+
+
+def random_feeds(model: onnx.ModelProto, images: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Normal noise for float inputs, all integers for 8-bit ones; a dynamic or 1 batch: images."""
+    random = np.random.default_rng(seed)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    feeds = {}
+    for port in model.graph.input:
+        if port.name in constants:
+            continue
+        sizes = [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+        shape = (images, *sizes[1:])
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
+        if dtype == np.float32:
+            feeds[port.name] = random.normal(0, 1, shape).astype(np.float32)
+        else:
+            info = np.iinfo(dtype)
+            feeds[port.name] = random.integers(info.min, info.max, shape, dtype, endpoint=True)
+    return feeds
