@@ -54,14 +54,15 @@ class Statistics:
     def add(self, columns: Array, targets: Array) -> None:
         """Add windows. columns: [S, windows, K], without the ones; targets: [windows, S * Og]."""
         sections, windows, size = columns.shape
-        with_one = np.ones((sections, windows, size + 1))
-        with_one[:, :, :size] = columns
-        wanted = targets.astype(np.float64).reshape(windows, sections, -1).transpose(1, 0, 2)
-        left = wanted - with_one @ self.original.transpose(0, 2, 1)
-        self.squares += with_one.transpose(0, 2, 1) @ with_one
-        self.products += with_one.transpose(0, 2, 1) @ left
-        self.residual += (left**2).sum(axis=1)
-        self.target += (wanted**2).sum(axis=1)
+        wanted = targets.astype(np.float32).reshape(windows, sections, -1)
+        joined = np.ones((windows, size + 1), np.float32)  # of a chunk; sums over chunks in 64 bits
+        for section, part in enumerate(columns):  # plain 2-D products: BLAS takes the symmetry
+            joined[:, :size] = part
+            left = wanted[:, section] - joined @ self.original[section].T.astype(np.float32)
+            self.squares[section] += joined.T @ joined
+            self.products[section] += joined.T @ left
+            self.residual[section] += (left.astype(np.float64) ** 2).sum(axis=0)
+        self.target += (wanted.astype(np.float64) ** 2).sum(axis=0)
         self.samples += windows
 
     def squared_error(self, weights: Floats) -> Floats:
