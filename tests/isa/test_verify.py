@@ -23,7 +23,7 @@ from isa.program import Buffer, Channel, Core, Loop, Matrix, Program, Table, Ten
 from isa.target import load_target
 from isa.verify import check, clipping_columns, verify
 from isa.verify_instructions import CHECKS
-from isa.verify_run import AbstractRun, executed_instructions
+from isa.verify_run import executed_instructions
 
 TINY = load_target("tiny")
 
@@ -457,10 +457,6 @@ def test_verification_leaves_the_program_as_it_is() -> None:
     before = print_program(program)
     verify(program, TINY)
     assert print_program(program) == before
-
-
-def test_the_run_needs_no_more_than_its_scope() -> None:
-    assert AbstractRun.__init__.__annotations__.keys() == {"scope", "return"}
 
 
 @given(st.integers(0, 5), st.integers(0, 2), st.booleans())
