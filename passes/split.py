@@ -17,8 +17,9 @@ from passes.mapping import MappedLayer, Mapping, Part
 from passes.place import aligned_spans, span_width
 from passes.select import input_channels, select_channels, select_groups, select_outputs
 
-Range = tuple[int, int]
 WINDOW_SHARE = 0.75  # of a core's memory that a layer's input rows may take; the rest: queues
+SPARE_CORES = 1.1  # a grid may take this many times the fewest cores if it moves less data
+SUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Split(Pass[Mapping, Mapping]):
         layers: dict[str, MappedLayer] = {}
         findings: list[Diagnostic] = []
         for name, layer in unit.layers.items():
-            rows = unit.graph.values[layer.node.inputs[0]].shape[1]
+            columns = unit.graph.values[layer.node.inputs[0]].shape[1]
             try:
-                parts = split_layer(layer, rows, unit.target)
+                parts = split_layer(layer, columns, unit.target)
             except PimError as error:
                 findings += error.diagnostics
             else:
@@ -49,64 +50,114 @@ class Split(Pass[Mapping, Mapping]):
         return replace(unit, layers=layers)
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What is cut as one grid: a layer, or one convolution group that exceeds a core.
+
+    sections: convolution groups in it; they are only cut apart, never through. first_output: of
+    the layer. row_parts: at least so many, for the sake of memory.
+    """
+
+    blocks: BlockMatrix
+    sections: int
+    first_output: int
+    row_parts: int
+
+    @property
+    def widest(self) -> int:
+        """Stored columns of the widest row group."""
+        return int(np.diff(self.blocks.column_start).max(initial=1))
+
+    def output_unit(self, target: Target) -> int:
+        """Outputs that share a crossbar: cuts between output parts fall on multiples of it."""
+        if self.sections > 1:
+            return self.blocks.outputs // self.sections
+        return max(1, span_width(target) * self.blocks.outputs // self.widest)
+
+
 def split_layer(layer: MappedLayer, columns: int, target: Target) -> tuple[tuple[Part, ...], ...]:
     """Parts of one layer, [output part][row part]; ``columns``: width of the input tensor.
 
-    Raises PimError M601 when even a single crossbar of the layer needs more than one core.
+    Raises PimError M601 when even one row of crossbars of the layer needs more than one core.
     """
     node, blocks = layer.node, layer.blocks
-    outputs, channels = blocks.outputs, node.weights.shape[3] * node.groups
-    best: tuple[int, int, int] | None = None
-    wanted_rows = max(1, _memory_parts(node, columns, target))
-    for row_parts in range(wanted_rows, _row_tiles(layer, target) + wanted_rows):
-        for output_parts in _output_counts(layer, row_parts, target, best):
-            cores = row_parts * output_parts
-            if best is None or cores < best[0]:
-                best = (cores, row_parts, output_parts)
-            break
-    if best is None:
-        raise PimError(_too_large(node, target))
-    _, row_parts, output_parts = best
-    grid = []
-    for first, last in pairwise(_output_cuts(layer, output_parts, target)):
-        column = select_outputs(blocks, first, last)
-        grid.append(tuple(_row_parts(column, layer, row_parts, channels, (first, last), target)))
-    assert grid[-1][-1].outputs[1] == outputs
+    row_parts = _memory_parts(node, columns, target)
+    whole = _Piece(blocks, node.groups, 0, row_parts)
+    pieces = [whole]
+    if node.groups > 1 and not _fits(whole, 1, node.groups, target):
+        width = blocks.outputs // node.groups
+        pieces = [
+            _Piece(select_outputs(blocks, first, first + width), 1, first, row_parts)
+            for first in range(0, blocks.outputs, width)
+        ]
+    channels = node.weights.shape[3] * node.groups
+    grid: list[tuple[Part, ...]] = []
+    for piece in pieces:
+        shape = _grid_shape(piece, channels // len(pieces), target)
+        if shape is None:
+            raise PimError(_too_large(node, target))
+        grid += _cut(piece, shape, channels, target)
     return tuple(grid)
 
 
-def _row_parts(
-    blocks: BlockMatrix,
-    layer: MappedLayer,
-    count: int,
-    channels: int,
-    outputs: Range,
-    target: Target,
-) -> list[Part]:
-    """Cut the row groups of ``blocks`` into ``count`` runs of whole crossbars, and place them."""
-    parts = []
-    cuts = _row_cuts(blocks.groups, count, target)
-    for low, high in pairwise(cuts):
-        part = blocks if len(cuts) == 2 else select_groups(blocks, np.arange(low, high))
-        inputs = input_channels(part, channels)
-        part = select_channels(part, channels, *inputs)
-        sections = _sections(layer, outputs) if len(cuts) == 2 else 1
-        parts.append(
-            Part(inputs, outputs, replace(part, spans=aligned_spans(part, target, sections)))
-        )
-    return parts
+def _cut(
+    piece: _Piece, shape: tuple[int, int], channels: int, target: Target
+) -> list[tuple[Part, ...]]:
+    """Cut a piece into (row parts, output parts), and place each part in its crossbars."""
+    grid = []
+    for first, last in pairwise(_output_cuts(piece, shape[1], target)):
+        column = select_outputs(piece.blocks, first, last)
+        outputs = (piece.first_output + first, piece.first_output + last)
+        sections = max(1, piece.sections * (last - first) // piece.blocks.outputs)
+        cuts = _row_cuts(column.groups, shape[0], target)
+        chain = []
+        for low, high in pairwise(cuts):
+            part = column if len(cuts) == 2 else select_groups(column, np.arange(low, high))
+            inputs = input_channels(part, channels)
+            part = select_channels(part, channels, *inputs)
+            chain.append(
+                Part(inputs, outputs, replace(part, spans=aligned_spans(part, target, sections)))
+            )
+        grid.append(tuple(chain))
+    return grid
 
 
-def _sections(layer: MappedLayer, outputs: Range) -> int:
-    """Convolution groups whose outputs lie in a range."""
-    return max(1, layer.node.groups * (outputs[1] - outputs[0]) // layer.blocks.outputs)
+def _grid_shape(piece: _Piece, channels: int, target: Target) -> tuple[int, int] | None:
+    """(row parts, output parts) that fit, of few cores and little traffic; None if none fits."""
+    tiles = 1 if piece.sections > 1 else -(-piece.blocks.groups // target.row_slots)
+    units = -(-piece.blocks.outputs // piece.output_unit(target))
+    shapes: list[tuple[int, int]] = []
+    fewest = tiles * units + piece.row_parts
+    for row_parts in range(piece.row_parts, max(tiles, piece.row_parts) + 1):
+        limit = min(units, int(fewest * SPARE_CORES) // row_parts)
+        fitting = (n for n in range(1, limit + 1) if _fits(piece, row_parts, n, target))
+        if output_parts := next(fitting, None):
+            shapes.append((row_parts, output_parts))
+            fewest = min(fewest, row_parts * output_parts)
+
+    def bytes_moved(shape: tuple[int, int]) -> int:
+        """Per window: the input to every output part, sums down every chain."""
+        return shape[1] * channels + (shape[0] - 1) * SUM_BYTES * piece.blocks.outputs
+
+    near = [shape for shape in shapes if shape[0] * shape[1] <= SPARE_CORES * fewest]
+    return min(near, key=bytes_moved, default=None)
 
 
-def _row_tiles(layer: MappedLayer, target: Target) -> int:
-    """Crossbars that the row groups of one convolution group fill, one under another."""
-    if layer.node.groups > 1:
-        return 1
-    return -(-layer.blocks.groups // target.row_slots)
+def _fits(piece: _Piece, row_parts: int, output_parts: int, target: Target) -> bool:
+    """Whether the largest part fits a core, by the counting rule of ``aligned_spans``."""
+    blocks, width = piece.blocks, span_width(target)
+    units = -(-blocks.outputs // piece.output_unit(target))
+    share = -(-units // output_parts)
+    if piece.sections > 1:
+        step = min(width, -(-piece.widest // target.ou.columns) * target.ou.columns)
+        shelves = blocks.groups // piece.sections * -(-share // (width // step))
+        crossbars = -(-shelves // target.row_slots) * -(-piece.widest // width)
+    else:
+        cuts = _row_cuts(blocks.groups, row_parts, target)
+        groups = max((high - low for low, high in pairwise(cuts)), default=0)
+        columns = -(-piece.widest * share // units)
+        crossbars = -(-groups // target.row_slots) * -(-columns // width)
+    return crossbars <= target.crossbars_per_core
 
 
 def _memory_parts(node: MatrixNode, columns: int, target: Target) -> int:
@@ -116,68 +167,32 @@ def _memory_parts(node: MatrixNode, columns: int, target: Target) -> int:
     _, kernel_rows, _, per_group = node.weights.shape
     rows = (kernel_rows - 1) * node.dilation[0] + 1
     width = columns + node.pads[1] + node.pads[3]
-    return int(-(-rows * width * per_group // int(WINDOW_SHARE * target.memory.core_bytes)))
+    budget = int(WINDOW_SHARE * target.memory.core_bytes)
+    return int(max(1, -(-rows * width * per_group // budget)))
 
 
 def _row_cuts(groups: int, count: int, target: Target) -> list[int]:
-    """Boundaries of ``count`` nearly equal runs of row groups, at whole crossbars if possible."""
+    """Boundaries of up to ``count`` nearly equal runs of row groups, at whole crossbars if any."""
     tiles = -(-groups // target.row_slots)
     unit = target.row_slots if tiles >= count else 1
     units = -(-groups // unit)
-    return [min(groups, unit * (units * part // count)) for part in range(count)] + [groups]
+    cuts = [min(groups, unit * (units * part // count)) for part in range(count)] + [groups]
+    return sorted(set(cuts)) if groups else [0, 0]
 
 
-def _output_unit(layer: MappedLayer, target: Target) -> int:
-    """Outputs that share a crossbar: cuts between output parts fall on multiples of it."""
-    outputs = layer.blocks.outputs
-    if layer.node.groups > 1:
-        return outputs // layer.node.groups
-    columns = max(1, int(np.diff(layer.blocks.column_start).max(initial=1)))
-    return max(1, span_width(target) * outputs // columns)
-
-
-def _output_cuts(layer: MappedLayer, count: int, target: Target) -> list[int]:
+def _output_cuts(piece: _Piece, count: int, target: Target) -> list[int]:
     """Boundaries of ``count`` nearly equal output ranges."""
-    outputs, unit = layer.blocks.outputs, _output_unit(layer, target)
+    outputs, unit = piece.blocks.outputs, piece.output_unit(target)
     units = -(-outputs // unit)
     return [min(outputs, unit * (units * part // count)) for part in range(count)] + [outputs]
-
-
-def _output_counts(
-    layer: MappedLayer, row_parts: int, target: Target, best: tuple[int, int, int] | None
-) -> list[int]:
-    """The smallest number of output parts with which ``row_parts`` row parts fit a core each."""
-    units = -(-layer.blocks.outputs // _output_unit(layer, target))
-    limit = units if best is None else min(units, -(-best[0] // row_parts))
-    for count in range(1, limit + 1):
-        if _largest_part(layer, row_parts, count, target) <= target.crossbars_per_core:
-            return [count]
-    return []
-
-
-def _largest_part(layer: MappedLayer, row_parts: int, output_parts: int, target: Target) -> int:
-    """Crossbars of the largest part, by the counting rule of ``aligned_spans``."""
-    blocks, sections = layer.blocks, layer.node.groups
-    units = -(-blocks.outputs // _output_unit(layer, target))
-    share = -(-units // output_parts) / units
-    if sections > 1:
-        per_section = blocks.groups // sections
-        width = int(np.diff(blocks.column_start).max())
-        step = min(span_width(target), -(-width // target.ou.columns) * target.ou.columns)
-        abreast = max(1, span_width(target) // step)
-        shelves = per_section * -(-int(np.ceil(sections * share)) // abreast)
-        return -(-shelves // target.row_slots) * -(-width // span_width(target))
-    columns = int(np.ceil(int(np.diff(blocks.column_start).max(initial=0)) * share))
-    groups = max(high - low for low, high in pairwise(_row_cuts(blocks.groups, row_parts, target)))
-    return -(-groups // target.row_slots) * -(-columns // span_width(target))
 
 
 def _too_large(node: MatrixNode, target: Target) -> Diagnostic:
     return Diagnostic(
         "M601",
-        f"`{node.name}` cannot be cut into parts that fit one core: one input row block needs "
-        f"more than the {target.crossbars_per_core} crossbars of {target.name} or more than "
-        f"{target.memory.core_bytes} bytes of its memory",
+        f"`{node.name}` cannot be cut into parts that fit one core: one row of its crossbars needs "
+        f"more than the {target.crossbars_per_core} crossbars of {target.name}, or the rows of its "
+        f"input need more than the {target.memory.core_bytes} bytes of a core's memory",
         at=Location(node=node.name),
         hint="choose a target with more crossbars or memory per core "
         "(`--set hierarchy.crossbars_per_pe=...`, `--set memory.core_bytes=...`)",
