@@ -7,6 +7,9 @@ with the size of the file.
 
 from __future__ import annotations
 
+import math
+import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +29,11 @@ MEMBER_DTYPES: Final = tuple(
     np.dtype(kind).newbyteorder("<") for kind in ("i1", "u1", "i4", "i8", "f4")
 )
 _CHUNK: Final = 1 << 24
+_MAGIC: Final = b"\x93NUMPY\x01\x00"
+# the header as NumPy writes it; its own reader would evaluate any Python literal
+_HEADER: Final = re.compile(
+    rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': False, 'shape': \(([0-9, ]{0,400})\), \} *\n"
+)
 _SUFFIX: Final = ".npy"
 # what zipfile and numpy.lib.format raise for damaged files
 _DAMAGE: Final = (
@@ -36,7 +44,7 @@ _DAMAGE: Final = (
     NotImplementedError,
     OSError,
     RuntimeError,
-    SyntaxError,
+    struct.error,
     UnicodeError,
     ValueError,
 )
@@ -129,20 +137,28 @@ def _member_problem(info: zipfile.ZipInfo, seen: set[str]) -> str | None:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     """One array. Raises one of `_DAMAGE` when header and size do not agree."""
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version != (1, 0):
-            raise ValueError(f"member {info.filename!r}: unknown version {version} of .npy")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        if dtype not in MEMBER_DTYPES or fortran:
-            raise ValueError(f"member {info.filename!r}: type {dtype} or order is not allowed")
-        size = dtype.itemsize
-        for axis in shape:
-            size *= axis  # Python integers: cannot overflow
-        if min(shape, default=0) < 0 or size != info.file_size - member.tell():
+        shape, dtype = _read_header(member)
+        size = math.prod(shape) * dtype.itemsize  # Python integers: cannot overflow
+        if size != info.file_size - member.tell():
             raise ValueError(f"member {info.filename!r}: header and size do not agree")
         array: NDArray[Any] = np.empty(shape, dtype)
         _fill(array, member)
         return array
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array. Raises ValueError for a header that `write_npz` never writes."""
+    magic = member.read(len(_MAGIC))
+    if magic != _MAGIC:
+        raise ValueError("a member is no .npy array of version 1.0")
+    (length,) = struct.unpack("<H", member.read(2))
+    header = _HEADER.fullmatch(member.read(length))
+    if header is None:
+        raise ValueError("an array has another type, order or header than NumPy gives integers")
+    dtype = np.dtype(header[1].decode())
+    if dtype not in MEMBER_DTYPES:
+        raise ValueError(f"type {dtype} is not allowed")
+    return tuple(int(axis) for axis in header[2].split(b",") if axis.strip()), dtype
 
 
 def _fill(array: NDArray[Any], member: IO[bytes]) -> None:
