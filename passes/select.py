@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import BlockMatrix, Routes, Spans
+from isa.matrix import BlockMatrix, Routes, Spans, UInt8
 
 Int64 = NDArray[np.int64]
 
@@ -53,7 +53,7 @@ def select_outputs(blocks: BlockMatrix, first: int, last: int) -> BlockMatrix:
     kept = (routes.output >= first) & (routes.output < last)
     per_slot = np.bincount(slot_of_route[kept], minlength=len(routes.start) - 1)
     used = per_slot > 0
-    stored = used[blocks.slot_of_column()]
+    cells, start = _columns_of_slots(blocks, used)
     narrowed = Routes(
         column_start=np.concatenate([[0], np.cumsum(used)])[routes.column_start],
         start=_starts(per_slot[used]),
@@ -61,17 +61,28 @@ def select_outputs(blocks: BlockMatrix, first: int, last: int) -> BlockMatrix:
         shift=routes.shift[kept],
         sign=routes.sign[kept],
     )
-    start = np.concatenate([[0], np.cumsum(stored)])[blocks.column_start]
     part = replace(
         blocks,
         outputs=last - first,
-        cells=blocks.cells[stored],
+        cells=cells,
         column_start=start,
         routes=narrowed,
         spans=Spans.empty(),
     )
     occupied = np.flatnonzero(np.diff(start))
     return part if len(occupied) == blocks.groups else select_groups(part, occupied)
+
+
+def _columns_of_slots(blocks: BlockMatrix, used: NDArray[np.bool_]) -> tuple[UInt8, Int64]:
+    """Cells of the stored columns whose route slot is used, and where each group's start."""
+    slots = len(used)
+    if len(blocks.routes.column_start) == 2 and blocks.columns == blocks.groups * slots:
+        # one list for all groups, as in dense layers: the same columns of every group
+        grouped = blocks.cells.reshape(blocks.groups, slots, *blocks.cells.shape[1:])
+        cells = grouped[:, np.flatnonzero(used)].reshape(-1, *blocks.cells.shape[1:])
+        return cells, np.arange(blocks.groups + 1, dtype=np.int64) * int(used.sum())
+    stored = used[blocks.slot_of_column()]
+    return blocks.cells[stored], np.concatenate([[0], np.cumsum(stored)])[blocks.column_start]
 
 
 def input_channels(blocks: BlockMatrix, channels: int) -> tuple[int, int]:
