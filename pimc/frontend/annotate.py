@@ -124,7 +124,7 @@ class Annotator:
         return self._reinterpreted(name, net.qparams[name], qparams)
 
     def _reinterpreted(self, name: str, held: QParams, wanted: QParams) -> str:
-        """The same integers under other parameters: quantize with one, dequantize with the other."""
+        """The same integers read differently: quantize with one pair, dequantize with another."""
         net = self.net
         raw, real = net.fresh(f"{name}_integers"), net.fresh(f"{name}_reinterpreted")
         for result in (raw, real):

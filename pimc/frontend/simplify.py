@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from pimc.frontend.net import Array, Net, Op
+from pimc.frontend.regions import constant_axes
 
 _FLOAT = onnx.TensorProto.FLOAT
 Scaling = tuple[Array, Array]  # factor and offset per output channel, float64 [outputs]
@@ -23,6 +24,7 @@ def simplify(net: Net) -> None:
     """Rewrite ``net`` in place."""
     drop_identities(net)
     _split_sums(net)
+    _turn_constants(net)
     _fold_scalings(net)
     net.remove_unused()
 
@@ -76,6 +78,30 @@ def _split_sums(net: Net) -> None:
             left = output
     net.ops = ops
     net.rename_inputs(names)
+
+
+def _turn_constants(net: Net) -> None:
+    """Division by a constant becomes a product, constant minus tensor a sum with its negative.
+
+    Only for constants that vary along several axes: others go into tables as they are.
+    """
+    ops: list[Op] = []
+    for op in net.ops:
+        is_wide = op.op_type in ("Div", "Sub") and not op.domain and constant_axes(net, op) is None
+        if is_wide and op.op_type == "Div" and op.inputs[1] in net.constants:
+            reciprocal = net.fresh(f"{op.inputs[1]}_reciprocal")
+            values = net.constants[op.inputs[1]]
+            if np.all(values != 0):
+                net.constants[reciprocal] = np.float32(1) / values
+                net.add_like(reciprocal, op.inputs[1])
+                op = replace(op, op_type="Mul", inputs=(op.inputs[0], reciprocal))
+        elif is_wide and op.op_type == "Sub" and net.is_constant(op.inputs[0]):
+            negative = net.fresh(f"{op.output}_negative")
+            net.add_like(negative, op.inputs[1])
+            ops.append(Op(f"{op.name}/negative", "Neg", (op.inputs[1],), (negative,)))
+            op = replace(op, op_type="Add", inputs=(negative, op.inputs[0]))
+        ops.append(op)
+    net.ops = ops
 
 
 def _fold_scalings(net: Net) -> None:

@@ -66,10 +66,6 @@ class Builder:
             shape[0] = BATCH
         self._infos.append(helper.make_tensor_value_info(name, elem_type, shape))
 
-    def declare_shape(self, name: str, shape: Sequence[int | None], elem_type: int) -> None:
-        """Note type and shape of a tensor that the net does not have; None is any size."""
-        self._infos.append(helper.make_tensor_value_info(name, elem_type, list(shape)))
-
     def node(
         self,
         op_type: str,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.windows import windows_of
-from pimc.frontend.net import MICROSOFT, ONNX_TYPES, Array, Op, Quantized
+from pimc.frontend.net import MICROSOFT, Array, Op, Quantized
 from pimc.frontend.weights import Layer, quantize_bias, quantize_layer
 
 
@@ -50,13 +50,9 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
     if layer.bias is not None and rank == 2:
         _qgemm(build, op, layer, source, build.hold(op.output))
     elif layer.bias is not None:
-        inputs, outputs = layer.weights.values.shape
-        flat = build.constant("flat_rows", np.array([-1, inputs], np.int64))
+        flat = build.constant("flat_rows", np.array([-1, len(layer.weights.values)], np.int64))
         rows = build.unique(f"{op.inputs[0]}_rows")
         sums = build.unique(f"{op.output}_rows")
-        types = [ONNX_TYPES[build.qparams[name].dtype] for name in (op.inputs[0], op.output)]
-        build.declare_shape(rows, (None, inputs), types[0])
-        build.declare_shape(sums, (None, outputs), types[1])
         build.node("Reshape", [source, flat], [rows], f"{op.name}/flatten")
         _qgemm(build, op, layer, rows, sums)
         shape = build.target_shape(op.output)

@@ -5,43 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from pimc.frontend.emit.builder import Builder
-from pimc.frontend.net import ONNX_TYPES, Op, QParams
+from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, IntArray, Op, QParams
 
 _RESHAPES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 def emit_move(build: Builder, op: Op) -> None:
-    """One operator that moves integers; its result is requantized when the model asks for it."""
-    source = op.inputs[0]
-    held = build.qparams[source]
-    wanted = [build.qparams[name] for name in op.outputs if name]
-    direct = all(qparams == held for qparams in wanted)
-    outputs = []
-    for name in op.outputs:
-        if not name:
-            outputs.append("")
-        elif direct:
-            outputs.append(build.hold(name))
-        else:
-            outputs.append(_raw(build, name, held))
-    _write(build, op, build.ints[source], held, outputs)
-    if not direct:
-        for name, raw in zip(op.outputs, outputs, strict=True):
-            if name:
-                _requantize(build, op, name, raw, held)
+    """One operator that moves integers; its result is held as its input is."""
+    outputs = [build.hold(name) if name else "" for name in op.outputs]
+    _write(build, op, build.ints[op.inputs[0]], build.qparams[op.inputs[0]], outputs)
 
 
 def _raw(build: Builder, name: str, held: QParams) -> str:
     raw = build.unique(f"{name}_moved")
     build.declare(raw, name, ONNX_TYPES[held.dtype])
     return raw
-
-
-def _requantize(build: Builder, op: Op, name: str, raw: str, held: QParams) -> None:
-    real = build.unique(f"{name}_dequantized")
-    inputs = [raw, *build.parameters(f"{name}_moved", held)]
-    build.node("DequantizeLinear", inputs, [real], f"{op.name}/dequantize")
-    build.quantize(real, name, f"{op.name}/requantize")
 
 
 def _write(build: Builder, op: Op, source: str, held: QParams, outputs: list[str]) -> None:
@@ -88,13 +66,43 @@ def _resize_inputs(
 
 
 def emit_concat(build: Builder, op: Op) -> None:
-    """Concat of integers in the parameters of the result."""
-    target = build.qparams[op.output]
+    """Concat of integers in the parameters of the result.
+
+    A movement on the machine fills with one value; constants that vary are added afterwards, to
+    zeros that hold their place.
+    """
+    net, target = build.net, build.qparams[op.output]
+    constants = {n: target.quantize(net.constant(n)) for n in op.inputs if net.is_constant(n)}
+    varies = len({int(v) for values in constants.values() for v in np.unique(values)}) > 1
     inputs = []
     for name in op.inputs:
-        if build.net.is_constant(name):
-            values = target.quantize(build.net.constant(name))
-            inputs.append(build.constant(f"{name}_for_{op.name}", values))
+        if name in constants:
+            values = constants[name]
+            held = np.full_like(values, target.zero) if varies else values
+            inputs.append(build.constant(f"{name}_for_{op.name}", held))
         else:
             inputs.append(build.requantized(name, target, op.name))
-    build.node("Concat", inputs, [build.hold(op.output)], op.name, **op.attributes)
+    if not varies:
+        build.node("Concat", inputs, [build.hold(op.output)], op.name, **op.attributes)
+        return
+    joined = _raw(build, op.output, target)
+    build.node("Concat", inputs, [joined], op.name, **op.attributes)
+    _add_constants(build, op, joined, constants)
+
+
+def _add_constants(build: Builder, op: Op, joined: str, constants: dict[str, IntArray]) -> None:
+    """The varying constants of a Concat, with zeros where the tensors stand."""
+    net, target = build.net, build.qparams[op.output]
+    parts = [
+        constants.get(name, np.full(net.shapes[name], target.zero, NUMPY_TYPES[target.dtype]))
+        for name in op.inputs
+    ]
+    whole = np.concatenate(parts, axis=int(op.attributes["axis"]))
+    parameters = build.scale_and_zero(op.output)
+    sources = [joined, build.constant(f"{op.output}_constants", whole)]
+    floats = [build.unique(f"{op.output}_{part}") for part in ("tensors", "constants_real")]
+    for source, real in zip(sources, floats, strict=True):
+        build.node("DequantizeLinear", [source, *parameters], [real], f"{op.name}/{real}")
+    real = build.unique(f"{op.output}_real")
+    build.node("Sum", floats, [real], f"{op.name}/constants")
+    build.quantize(real, op.output, f"{op.name}/quantize")

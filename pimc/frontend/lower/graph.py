@@ -86,6 +86,8 @@ def _wanted_axis(state: State, model: ReferenceModel, tensor: str, name: str) ->
         if node.op_type in _LAST_AXIS:
             return max(rank - 1, 0)
         output = node.output[0]
+        if node.op_type == "Reshape" and output not in state.infos:
+            return max(rank - 1, 0)  # the rows of a product
         is_same = (
             output not in state.infos or state.infos[output].shape == state.infos[tensor].shape
         )

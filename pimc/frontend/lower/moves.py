@@ -20,6 +20,8 @@ _NOT_IN_ONNXRUNTIME = frozenset(("DepthToSpace", "SpaceToDepth"))  # on 32-bit i
 def lower_move(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
     """Apply one operator to the element numbers of its inputs."""
     sources = [name for name in node.input if name in state.held]
+    if not sources:
+        return  # behind a product of many rows, which has made the value of this result
     if node.op_type in ("Reshape", "Identity"):
         results = [state.elements(node.input[0])]
     elif node.op_type == "Concat":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Shape
 from passes.graph import Graph, LutNode, MoveNode, Node, Value
-from pimc.frontend.emit.builder import SUFFIX
+from pimc.frontend.emit.builder import BATCH, SUFFIX
 from pimc.frontend.net import NUMPY_TYPES, QParams
 
 Elements = NDArray[np.int64]
@@ -284,10 +284,8 @@ def graph_infos(model: onnx.ModelProto) -> dict[str, Info]:
         tensor = value.type.tensor_type
         if tensor.elem_type not in names:
             continue
-        sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-        batched = bool(sizes) and sizes[0] is None
-        if None in sizes[1:]:
-            continue
-        fixed = tuple(size for size in (sizes[1:] if batched else sizes) if size is not None)
+        sizes = tensor.shape.dim
+        batched = bool(sizes) and sizes[0].dim_param == BATCH
+        fixed = tuple(int(dim.dim_value) for dim in (sizes[1:] if batched else sizes))
         found[value.name] = Info(names[tensor.elem_type], fixed, batched)
     return found

@@ -1,0 +1,335 @@
+"""Every operator of a float model: each node of the Graph equals onnxruntime on the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frontend.makers import make, weights
+from frontend.oracle import check_model
+
+from passes.graph import BinaryNode, LutNode, MatrixNode, MoveNode, PoolNode, SoftmaxNode
+
+IMAGE = "(float[N,4,9,7] x) => (float[N,C,H,W] y)"
+ROWS = "(float[N,5,6] x) => (float[N,A,B] y)"
+
+CONVOLUTIONS = {
+    "1x1": ("", (6, 4, 1, 1)),
+    "3x3 same": ("<pads=[1,1,1,1]>", (6, 4, 3, 3)),
+    "5x5": ("<pads=[2,2,2,2]>", (6, 4, 5, 5)),
+    "7x7": ("<pads=[3,3,3,3]>", (6, 4, 7, 7)),
+    "1x3": ("", (6, 4, 1, 3)),
+    "3x1": ("", (6, 4, 3, 1)),
+    "groups": ("<group=2, pads=[1,1,1,1]>", (6, 2, 3, 3)),
+    "depthwise": ("<group=4>", (4, 1, 3, 3)),
+    "depthwise with multiplier": ("<group=4>", (8, 1, 3, 3)),
+    "dilation 2": ("<dilations=[2,2], pads=[1,2,3,0]>", (6, 4, 3, 3)),
+    "stride (2,1)": ("<strides=[2,1], pads=[1,1,1,1]>", (6, 4, 3, 3)),
+    "asymmetric pads": ("<pads=[2,0,1,3]>", (6, 4, 3, 3)),
+    "SAME_UPPER": ('<auto_pad="SAME_UPPER", strides=[2,2]>', (6, 4, 4, 4)),
+    "SAME_LOWER": ('<auto_pad="SAME_LOWER", strides=[2,2]>', (6, 4, 4, 4)),
+    "VALID": ('<auto_pad="VALID", strides=[2,2]>', (6, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_convolutions_equal_onnxruntime(case: str, per_channel: bool) -> None:
+    from pimc.frontend.build import FrontendOptions
+
+    attributes, shape = CONVOLUTIONS[case]
+    model = make(IMAGE, f"y = Conv{attributes}(x, w, b)", w=weights(*shape), b=weights(shape[0]))
+    imported = check_model(model, options=FrontendOptions(per_channel=per_channel))
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+
+
+@pytest.mark.parametrize(
+    "attributes", ["", "<strides=[2], pads=[2,1]>", "<dilations=[3], group=2>", "<group=4>"]
+)
+def test_one_dimensional_convolutions_become_rows(attributes: str) -> None:
+    per_group = {"group=2": 2, "group=4": 1}.get(attributes[-8:-1], 4)
+    model = make(
+        "(float[N,4,20] x) => (float[N,C,L] y)",
+        f"h = Conv{attributes}(x, w) y = Relu(h)",
+        w=weights(8, per_group, 3),
+    )
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+    assert imported.graph.values["x"].shape == (1, 20, 4)
+
+
+GEMMS = {
+    "plain": ("h = Gemm(x, w, b)", (6, 5), (5,)),
+    "transB": ("h = Gemm<transB=1>(x, w, b)", (5, 6), (5,)),
+    "no bias": ("h = Gemm(x, w)", (6, 5), None),
+    "alpha and beta": ("h = Gemm<alpha=0.5, beta=2.0>(x, w, b)", (6, 5), (5,)),
+    "scalar bias": ("h = Gemm(x, w, b)", (6, 5), ()),
+    "bias with an axis": ("h = Gemm(x, w, b)", (6, 5), (1, 5)),
+    "matmul": ("h = MatMul(x, w)", (6, 5), None),
+    "matmul and add": ("m = MatMul(x, w) h = Add(m, b)", (6, 5), (5,)),
+}
+
+
+@pytest.mark.parametrize("case", GEMMS)
+@pytest.mark.parametrize("activation", ["y = Relu(h)", "y = Identity(h)"])
+def test_products_equal_onnxruntime(case: str, activation: str) -> None:
+    body, shape, bias = GEMMS[case]
+    constants = {"w": weights(*shape)} | ({} if bias is None else {"b": weights(*bias, seed=1)})
+    model = make("(float[N,6] x) => (float[N,5] y)", f"{body} {activation}", **constants)
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+
+
+@pytest.mark.parametrize("lead", ["5", "3,5", "2,3,5"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_matmul_takes_any_number_of_rows(lead: str, bias: bool) -> None:
+    body = "m = MatMul(x, w) y = Add(m, b)" if bias else "y = MatMul(x, w)"
+    constants = {"w": weights(6, 4)} | ({"b": weights(4)} if bias else {})
+    axes = ",".join("ABC"[: lead.count(",") + 1])
+    model = make(f"(float[N,{lead},6] x) => (float[N,{axes},4] y)", body, **constants)
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+
+
+POOLS = {
+    "max": "y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)",
+    "max padded": "y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)",
+    "max ceil": "y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)",
+    "max dilated": "y = MaxPool<kernel_shape=[2,2], dilations=[2,3]>(x)",
+    "max same": 'y = MaxPool<kernel_shape=[3,3], auto_pad="SAME_UPPER", strides=[2,2]>(x)',
+    "average": "y = AveragePool<kernel_shape=[3,3]>(x)",
+    "average padded": "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)",
+    "average counts padding":
+        "y = AveragePool<kernel_shape=[3,3], pads=[1,2,1,0], count_include_pad=1>(x)",
+    "average ceil": "y = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)",
+    "average ceil, counts padding":
+        "y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1, pads=[1,1,0,0], "
+        "count_include_pad=1>(x)",
+    "average same": 'y = AveragePool<kernel_shape=[2,3], auto_pad="SAME_LOWER", strides=[2,2]>(x)',
+    "global average": "y = GlobalAveragePool(x)",
+    "global max": "y = GlobalMaxPool(x)",
+    "mean": "y = ReduceMean<axes=[2,3]>(x)",
+    "mean, negative axes": "y = ReduceMean<axes=[-1,-2]>(x)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_pools_equal_onnxruntime(case: str) -> None:
+    imported = check_model(make(IMAGE, POOLS[case]))
+    assert [type(node) for node in imported.graph.nodes] == [PoolNode]
+
+
+@pytest.mark.parametrize("case", [name for name in POOLS if name.startswith("average")])
+def test_averages_divide_by_what_onnxruntime_divides_by(case: str) -> None:
+    """The reference may round, but it must be the float model's average."""
+    from frontend.oracle import random_feeds, run_onnx
+
+    model = make(IMAGE, POOLS[case])
+    feeds = random_feeds(model, 3, 0)
+    imported = check_model(model, feeds=feeds)
+    real, held = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
+    step = imported.graph.values["y"].scale
+    assert step is not None
+    assert np.abs(real - held).max() <= 2 * step
+
+
+def test_reductions_without_kept_axes() -> None:
+    for op in ("ReduceMean", "ReduceMax"):
+        body = f"h = {op}<axes=[2,3], keepdims=0>(x) y = MatMul(h, w)"
+        model = make("(float[N,4,5,5] x) => (float[N,3] y)", body, w=weights(4, 3))
+        imported = check_model(model)
+        assert [type(node) for node in imported.graph.nodes] == [PoolNode, MatrixNode]
+
+
+UNARY = {
+    "Relu": "Relu(x)",
+    "LeakyRelu": "LeakyRelu<alpha=0.1>(x)",
+    "PRelu": "PRelu(x, channel)",
+    "Clip": "Clip(x, low, high)",
+    "Clip without upper limit": "Clip(x, low)",
+    "Sigmoid": "Sigmoid(x)",
+    "HardSigmoid": "HardSigmoid<alpha=0.3>(x)",
+    "HardSwish": "HardSwish(x)",
+    "Tanh": "Tanh(x)",
+    "Erf": "Erf(x)",
+    "Exp": "Exp(x)",
+    "Elu": "Elu(x)",
+    "Softplus": "Softplus(x)",
+    "BatchNormalization": "BatchNormalization(x, positive, channels, channels, positive)",
+    "scalar": "Mul(x, low)",
+    "per channel": "Div(x, positive3)",
+    "constant first": "Sub(low, x)",
+}
+
+
+@pytest.mark.parametrize("case", UNARY)
+def test_functions_of_one_tensor_become_one_table(case: str) -> None:
+    model = make(
+        "(float[N,4,5,3] x) => (float[N,4,5,3] y)",
+        f"y = {UNARY[case]}",
+        channel=weights(4, 1, 1),
+        channels=weights(4),
+        positive=np.abs(weights(4)) + np.float32(0.5),
+        positive3=np.abs(weights(4, 1, 1)) + np.float32(0.5),
+        low=np.float32(-0.7),
+        high=np.float32(1.1),
+    )
+    imported = check_model(model)
+    (node,) = imported.graph.nodes if imported.graph.nodes else (None,)
+    if node is None or isinstance(node, MoveNode):
+        assert case in (
+            "Relu",
+            "Clip",
+            "Clip without upper limit",
+        )  # the input's saturation does it
+    else:
+        assert isinstance(node, LutNode)
+        is_per_channel = case in ("PRelu", "BatchNormalization", "per channel")
+        assert node.table.shape == ((4, 256) if is_per_channel else (256,))
+
+
+REGIONS = {
+    "swish": "s = Sigmoid(x) y = Mul(x, s)",
+    "hard swish": "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+    "gelu by Erf": ("d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
+    "mish": "p = Softplus(x) t = Tanh(p) y = Mul(x, t)",
+    "norm and activation": "m = Mul(x, channel) a = Add(m, channel) y = LeakyRelu(a)",
+    "power": "p = Pow(x, two) a = Add(p, one) y = Sqrt(a)",
+}
+
+
+@pytest.mark.parametrize("case", REGIONS)
+def test_elementwise_regions_become_one_table(case: str) -> None:
+    scalars = {"three": 3, "zero": 0, "six": 6, "root": 2**0.5, "one": 1, "half": 0.5, "two": 2}
+    model = make(
+        "(float[N,4,5,3] x) => (float[N,4,5,3] y)",
+        REGIONS[case],
+        channel=weights(4, 1, 1),
+        **{name: np.float32(value) for name, value in scalars.items()},
+    )
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [LutNode]
+
+
+def test_relu_behind_a_layer_vanishes_into_its_saturation() -> None:
+    model = make(
+        IMAGE,
+        "c = Conv(x, w) r = Relu(c) p = MaxPool<kernel_shape=[2,2]>(r) d = Conv(p, v) "
+        "y = Clip(d, zero, six)",
+        w=weights(6, 4, 3, 3),
+        v=weights(5, 6, 1, 1),
+        zero=np.float32(0),
+        six=np.float32(6),
+    )
+    imported = check_model(model)
+    kinds = [type(node) for node in imported.graph.nodes]
+    assert kinds == [MatrixNode, PoolNode, MatrixNode]
+    assert all(imported.graph.values[n].zero == -128 for n in ("y",))
+
+
+def test_a_clamp_that_saturation_cannot_do_stays_a_table() -> None:
+    body = "c = Conv(x, w) y = Clip(c, low, high)"
+    model = make(IMAGE, body, w=weights(6, 4, 3, 3), low=np.float32(0.25), high=np.float32(1.0))
+    kinds = [type(node) for node in check_model(model).graph.nodes]
+    assert kinds == [MatrixNode, LutNode]
+
+
+BINARIES = {
+    "add": ("Add(x, z)", "4,5,3"),
+    "sub": ("Sub(x, z)", "4,5,3"),
+    "mul": ("Mul(x, z)", "4,5,3"),
+    "channel gate": ("Mul(x, z)", "4,1,1"),
+    "channel gate first": ("Mul(z, x)", "4,1,1"),
+    "place gate": ("Mul(x, z)", "1,5,3"),
+    "scalar of each image": ("Add(x, z)", "1,1,1"),
+    "subtract from a vector": ("Sub(z, x)", "4,1,1"),
+    "one row": ("Add(x, z)", "1,1,3"),
+    "rows and channels": ("Add(x, z)", "4,5,1"),
+}
+
+
+@pytest.mark.parametrize("case", BINARIES)
+def test_two_tensors_equal_onnxruntime(case: str) -> None:
+    call, shape = BINARIES[case]
+    model = make(f"(float[N,4,5,3] x, float[N,{shape}] z) => (float[N,4,5,3] y)", f"y = {call}")
+    imported = check_model(model)
+    assert isinstance(imported.graph.nodes[-1], BinaryNode)
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("shape", [(4, 5, 3), (5, 3), (1, 4, 1, 3)])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_full_constant_is_the_second_operand(
+    op: str, shape: tuple[int, ...], is_first: bool
+) -> None:
+    if op == "Div" and is_first:
+        pytest.skip("a constant divided by a tensor is refused")
+    call = f"{op}(k, x)" if is_first else f"{op}(x, k)"
+    signature = "(float[N,4,5,3] x) => (float[N,4,5,3] y)"
+    constant = weights(*shape)
+    constant = constant + np.sign(constant) * np.float32(0.2)
+    imported = check_model(make(signature, f"y = {call}", k=constant))
+    assert isinstance(imported.graph.nodes[-1], BinaryNode)
+    assert imported.graph.nodes[-1].constant is not None
+
+
+def test_sum_of_many_is_a_chain_of_additions() -> None:
+    model = make(
+        "(float[N,4,5,3] x, float[N,4,5,3] z) => (float[N,4,5,3] y)", "y = Sum(x, z, x, z)"
+    )
+    kinds = [type(node) for node in check_model(model).graph.nodes]
+    assert kinds == [BinaryNode] * 3
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3, -1])
+def test_softmax_over_any_axis_within_one_step(axis: int) -> None:
+    signature = "(float[N,4,5,3] x) => (float[N,4,5,3] y)"
+    imported = check_model(make(signature, f"y = Softmax<axis={axis}>(x)"), tolerance=1)
+    assert any(isinstance(node, SoftmaxNode) for node in imported.graph.nodes)
+
+
+def test_local_response_normalization_within_one_step() -> None:
+    body = "y = LRN<size=3, alpha=0.3, beta=0.6, bias=1.5>(x)"
+    check_model(make("(float[N,6,5,3] x) => (float[N,6,5,3] y)", body), tolerance=1)
+
+
+def test_squeeze_and_excitation() -> None:
+    body = """
+        c = Conv(x, w) h = HardSwish(c) g = GlobalAveragePool(h) a = Conv(g, u, s)
+        r = Relu(a) e = Conv(r, v) k = HardSigmoid(e) m = Mul(h, k) y = Conv(m, p)"""
+    model = make(
+        IMAGE, body, w=weights(8, 4, 3, 3), u=weights(2, 8, 1, 1), s=weights(2),
+        v=weights(8, 2, 1, 1), p=weights(3, 8, 1, 1),
+    )  # fmt: skip
+    check_model(model)
+
+
+def test_batch_normalization_folds_into_the_layer_in_front() -> None:
+    body = "c = Conv(x, w, b) n = BatchNormalization(c, s, o, m, v) y = Relu(n)"
+    model = make(
+        IMAGE, body, w=weights(6, 4, 3, 3), b=weights(6), s=weights(6, seed=1),
+        o=weights(6, seed=2), m=weights(6, seed=3), v=np.abs(weights(6, seed=4)),
+    )  # fmt: skip
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+
+
+@pytest.mark.parametrize(
+    ("product", "signature", "shape"),
+    [
+        ("Conv(x, w)", IMAGE, (6, 4, 3, 3)),
+        ("MatMul(x, w)", ROWS, (6, 4)),
+        ("Gemm(x, w)", "(float[N,6] x) => (float[N,4] y)", (6, 4)),
+    ],
+)
+def test_scalings_of_output_channels_fold_into_weights(
+    product: str, signature: str, shape: tuple[int, ...]
+) -> None:
+    outputs = shape[0] if len(shape) == 4 else shape[1]
+    per_channel = (outputs, 1, 1) if len(shape) == 4 else (outputs,)
+    body = f"c = {product} m = Mul(c, k) a = Add(m, k) s = Sub(one, a) y = Div(s, two)"
+    model = make(
+        signature, body, w=weights(*shape), k=weights(*per_channel), one=np.float32(1),
+        two=np.float32(2),
+    )  # fmt: skip
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
