@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from isa.matrix import BlockMatrix
 from isa.target import Target
 from passes.graph import Graph, MatrixNode
+from passes.weights import LayerWeights, layer_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,15 @@ class Mapping:
     graph: Graph
     target: Target
     layers: dict[str, MappedLayer] = field(default_factory=dict)
+
+
+def map_layers(
+    graph: Graph, target: Target, scheme: Callable[[LayerWeights], BlockMatrix]
+) -> Mapping:
+    """The mapping in which a scheme makes the blocks of every weight layer, whole and unplaced."""
+    layers = {
+        node.name: MappedLayer(node, scheme(layer_weights(node)))
+        for node in graph.nodes
+        if isinstance(node, MatrixNode)
+    }
+    return Mapping(graph, target, layers)
