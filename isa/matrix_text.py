@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.matrix import BlockMatrix, Routes, Spans, pack_cells
-from isa.syntax import At, Axis, Column, Group, Node, Range, SyntaxFault, whole_numbers
+from isa.syntax_tree import At, Axis, Column, Group, Node, Range, SyntaxFault, whole_numbers
 
 MAX_LINES: Final = 4096  # word lines of a crossbar
 MAX_CELL_BITS: Final = 8

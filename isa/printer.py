@@ -15,7 +15,7 @@ from isa.instruction import Instruction, OperandField, operand_fields
 from isa.matrix_text import print_blocks
 from isa.operands import Region
 from isa.program import Buffer, Channel, Core, Loop, Matrix, Program, Statement, Table, Tensor
-from isa.syntax import RESERVED
+from isa.syntax_tree import RESERVED
 
 DATA_FILE: Final = "arrays.npz"
 MNEMONIC_WIDTH: Final = 7  # most mnemonics are no longer

@@ -7,7 +7,6 @@ inline matrices, long tables) are followed by a small state machine, not by the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -15,23 +14,19 @@ from numpy.typing import NDArray
 
 from isa.data_arrays import matrix_from, table_from
 from isa.diagnostics import Diagnostic, Findings, Location
+from isa.directive_fields import USAGE, Fields
 from isa.matrix import BlockMatrix
-from isa.matrix_text import BlocksDraft
 from isa.printer import DATA_FILE
 from isa.program import (
-    Buffer,
     Channel,
     Core,
     Loop,
     Matrix,
     Program,
-    Statement,
     Table,
     Tensor,
 )
 from isa.read_directives import (
-    USAGE,
-    Fields,
     read_buffer,
     read_channel,
     read_core,
@@ -42,9 +37,12 @@ from isa.read_directives import (
     table_array,
     table_numbers,
 )
-from isa.read_operands import FastReader, read_call
+from isa.read_fast import FastReader
+from isa.read_operands import read_call
+from isa.read_state import OpenCore, OpenLoop, OpenMatrix, OpenTable, Skipped
 from isa.source import Source
-from isa.syntax import (
+from isa.syntax import read_line
+from isa.syntax_tree import (
     At,
     Call,
     Close,
@@ -53,11 +51,10 @@ from isa.syntax import (
     Directive,
     Group,
     LoopHead,
+    Name,
     Node,
-    Number,
     SyntaxFault,
     Values,
-    read_line,
     whole_numbers,
 )
 from isa.validate import did_you_mean
@@ -67,50 +64,6 @@ MAX_NESTING: Final = 32
 MAX_FAULTS: Final = 200  # a binary file gives one error a line; nobody reads more than these
 
 Arrays = Mapping[str, NDArray[np.generic]]
-
-
-@dataclass
-class _OpenLoop:
-    head: LoopHead
-    line: int
-    body: list[Statement] = field(default_factory=list)
-
-
-@dataclass
-class _OpenMatrix:
-    """An inline matrix whose lines are being read."""
-
-    name: str
-    layer: str
-    inputs: tuple[int, int]
-    outputs: tuple[int, int]
-    draft: BlocksDraft
-
-
-@dataclass
-class _OpenTable:
-    """A table whose values stand on the lines that follow."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    head: Directive
-    line: int
-    numbers: list[Number]
-
-
-@dataclass
-class _OpenCore:
-    index: int
-    layer: str
-    matrices: list[Matrix] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
-    body: list[Statement] = field(default_factory=list)
-    loops: list[_OpenLoop] = field(default_factory=list)
-
-    @property
-    def innermost(self) -> list[Statement]:
-        return self.loops[-1].body if self.loops else self.body
 
 
 class Reader:
@@ -126,8 +79,8 @@ class Reader:
         self._tables: list[Table] = []
         self._channels: list[Channel] = []
         self._cores: list[Core] = []
-        self._core: _OpenCore | None = None
-        self._block: _OpenMatrix | _OpenTable | None = None
+        self._core: OpenCore | None = None
+        self._block: OpenMatrix | OpenTable | Skipped | None = None
         self._ordinals: list[int] = []  # lines of the open core's instructions
         self._line = 0
         self._has_version = self._has_data = False
@@ -167,6 +120,19 @@ class Reader:
                 self._take(node)
         except SyntaxFault as fault:
             self._fault(fault)
+            self._open_in_spite(text.split(";")[0].strip())
+
+    def _open_in_spite(self, line: str) -> None:
+        """Open what a faulty line meant to open, so that the lines after it are not wrong, too."""
+        if line.startswith("."):
+            self._close_block()
+        if line.startswith((".matrix", ".table")):
+            self._block = Skipped()
+        elif line.startswith(".core"):
+            self._core = OpenCore(-1, "")
+        elif line.startswith("loop") and line.endswith("{") and self._core is not None:
+            head = LoopHead(1, 2, Name(1, 2, "_"), 0, 1, 1)
+            self._core.loops.append(OpenLoop(head, self._line))
 
     def _fault(self, fault: SyntaxFault, line: int | None = None) -> None:
         line = line or self._line
@@ -191,14 +157,14 @@ class Reader:
         elif isinstance(node, Code):
             self._close_block()
             self._take_code(node)
-        elif isinstance(self._block, _OpenMatrix) and isinstance(node, Values):
+        elif isinstance(self._block, OpenMatrix) and isinstance(node, Values):
             cells = tuple(whole_numbers(node.values))  # a column of wide cells without routes
             self._block.draft.take(Column(node.column, node.end, cells, ()))
-        elif isinstance(self._block, _OpenMatrix) and isinstance(node, Group | At | Column):
+        elif isinstance(self._block, OpenMatrix) and isinstance(node, Group | At | Column):
             self._block.draft.take(node)
-        elif isinstance(self._block, _OpenTable) and isinstance(node, Values):
+        elif isinstance(self._block, OpenTable) and isinstance(node, Values):
             self._block.numbers += table_numbers(node.values)
-        else:
+        elif not isinstance(self._block, Skipped):
             what = "values" if isinstance(node, Values) else "a line of a matrix"
             where = "`.table NAME TYPE[..] =`" if isinstance(node, Values) else "`.matrix ...:`"
             message = f"{what} can only stand below {where}"
@@ -230,7 +196,7 @@ class Reader:
             self._declare("channel", None, channel.name)
         elif name == ".core":
             index, layer = read_core(node)
-            self._core = _OpenCore(index, layer)
+            self._core = OpenCore(index, layer)
             self._declare("core", None, str(index))
         else:
             tensor = read_tensor(node)
@@ -270,7 +236,7 @@ class Reader:
         name, dtype, shape, numbers, more = read_table(node)
         self._declare("table", None, name)
         if more:
-            self._block = _OpenTable(name, dtype, shape, node, self._line, [])
+            self._block = OpenTable(name, dtype, shape, node, self._line, [])
         elif numbers is None:
             self._need_data(node, "the table")
             here = self._here(node)
@@ -295,7 +261,7 @@ class Reader:
         name, layer, inputs, outputs, draft = read_matrix(node, core.layer)
         self._declare("matrix", core.index, name)
         if node.opens:
-            self._block = _OpenMatrix(name, layer, inputs, outputs, draft)
+            self._block = OpenMatrix(name, layer, inputs, outputs, draft)
             return
         self._need_data(node, "the matrix")
         shape = (draft.inputs, draft.outputs)
@@ -315,13 +281,13 @@ class Reader:
                 if len(core.loops) >= MAX_NESTING:
                     message = f"more than {MAX_NESTING} loops inside each other"
                     raise SyntaxFault("E308", message, part.column, part.end)
-                core.loops.append(_OpenLoop(part, self._line))
+                core.loops.append(OpenLoop(part, self._line))
             elif isinstance(part, Call):
                 self._take_call(core, part)
             else:
                 self._close_loop(core, part)
 
-    def _take_call(self, core: _OpenCore, call: Call) -> None:
+    def _take_call(self, core: OpenCore, call: Call) -> None:
         faults: list[SyntaxFault] = []
         instruction = read_call(call, faults)
         for fault in faults:
@@ -330,7 +296,7 @@ class Reader:
             core.innermost.append(instruction)
             self._ordinals.append(self._line)
 
-    def _close_loop(self, core: _OpenCore, part: Close) -> None:
+    def _close_loop(self, core: OpenCore, part: Close) -> None:
         if not core.loops:
             raise SyntaxFault("E308", "`}` closes no loop", part.column, part.end)
         done = core.loops.pop()
@@ -341,11 +307,11 @@ class Reader:
     def _close_block(self) -> None:
         """End an inline matrix or table: the next directive or instruction has come."""
         block, self._block = self._block, None
-        if isinstance(block, _OpenMatrix) and self._core is not None:
+        if isinstance(block, OpenMatrix) and self._core is not None:
             blocks: BlockMatrix = block.draft.finish()
             matrix = Matrix(block.name, block.layer, block.inputs, block.outputs, blocks, True)
             self._core.matrices.append(matrix)
-        elif isinstance(block, _OpenTable):
+        elif isinstance(block, OpenTable):
             try:
                 values = table_array(block.dtype, block.shape, block.numbers, block.head)
                 self._tables.append(Table(block.name, block.dtype, values, inline=True))

@@ -15,9 +15,9 @@ from typing import Final
 
 from isa.catalog import CATALOG
 from isa.codes import FAMILIES
+from isa.directive_fields import USAGE
 from isa.instruction import Instruction, OperandField, operand_fields
 from isa.printer import operand_text
-from isa.read_directives import USAGE
 from isa.reference_text import EXAMPLE, INTRODUCTION, MATRICES
 
 OUTPUT: Final = Path("docs/isa.md")

@@ -1,10 +1,9 @@
-"""One line of a .pim text as a small tree: what stands where, before anybody asks what it means."""
+"""The grammar at work: one line of text in, its tree out, or what was expected and found."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -14,173 +13,35 @@ from lark.exceptions import UnexpectedToken, VisitError
 from lark.tree import Meta
 
 from isa.operands import Affine
+from isa.syntax_tree import (
+    Address,
+    Arrow,
+    At,
+    Attribute,
+    Axis,
+    Box,
+    Call,
+    Close,
+    Code,
+    Column,
+    Contents,
+    Directive,
+    Group,
+    Hash,
+    Items,
+    LoopHead,
+    Name,
+    Node,
+    Number,
+    Range,
+    Route,
+    SyntaxFault,
+    Values,
+    whole,
+    whole_numbers,
+)
 
-RESERVED: Final = frozenset({"loop", "step", "ring", "group", "at", "inf", "nan"})
 _MAX_DIGITS: Final = 18  # numbers stay within 64 bits
-
-
-class SyntaxFault(Exception):
-    """Something wrong in one line; column and end are 1-based, end is exclusive."""
-
-    def __init__(
-        self, code: str, message: str, column: int, end: int | None = None, hint: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
-        self.column = column
-        self.end = column + 1 if end is None else end
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A piece of a line, from `column` up to, not including, `end`; both 1-based."""
-
-    column: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Name(Node):
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Number(Node):
-    value: int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Range(Node):
-    """``start..stop`` of plain numbers."""
-
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class Items(Node):
-    """``[1 2 5..9]``."""
-
-    items: tuple[Number | Range, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis(Node):
-    """One axis of a box: everything (no start), one index (no stop), a span, or a ring depth."""
-
-    start: Affine | None = None
-    stop: Affine | None = None
-    ring: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Box(Node):
-    """``name`` or ``name[axis, ...]``; a bare name has no axes, and neither has ``name[]``."""
-
-    name: Name
-    axes: tuple[Axis, ...]
-
-    @property
-    def is_bare(self) -> bool:
-        return self.end == self.name.end
-
-
-@dataclass(frozen=True, slots=True)
-class Hash(Node):
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Address(Node):
-    """``@0x40`` or ``@global``, without the at sign."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arrow(Node):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Contents(Node):
-    """``= [1 2 3]``; no values when they stand on the lines that follow."""
-
-    values: Items | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute(Node):
-    key: str
-    value: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Directive(Node):
-    """``.name item item: ``; name with its dot."""
-
-    name: str
-    items: tuple[Node, ...]
-    opens: bool  # ends in a colon
-
-
-@dataclass(frozen=True, slots=True)
-class LoopHead(Node):
-    variable: Name
-    start: int
-    stop: int
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Close(Node):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Node):
-    """An instruction as written: mnemonic and operands."""
-
-    mnemonic: str
-    operands: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Code(Node):
-    """A line of a stream: loop heads, an instruction, closing braces, in this order."""
-
-    parts: tuple[LoopHead | Call | Close, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Group(Node):
-    rows: Items
-
-
-@dataclass(frozen=True, slots=True)
-class At(Node):
-    box: Box
-    attributes: tuple[Attribute, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Route(Node):
-    output: int
-    shift: int
-    sign: int
-
-
-@dataclass(frozen=True, slots=True)
-class Column(Node):
-    """A stored column; binary: its cells were written as one ``0b`` number."""
-
-    cells: tuple[int, ...]
-    routes: tuple[Route, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Values(Node):
-    values: Items
 
 
 def _integer(token: Token) -> int:
@@ -196,13 +57,6 @@ def _integer(token: Token) -> int:
 def _place(token: Token) -> tuple[int, int]:
     column = token.column or 1
     return column, column + len(token)
-
-
-def _whole(number: Number) -> int:
-    if isinstance(number.value, float):
-        message = f"expected a whole number, found `{number.value}`"
-        raise SyntaxFault("E306", message, number.column, number.end)
-    return number.value
 
 
 def _at(meta: Meta) -> tuple[int, int]:
@@ -237,12 +91,12 @@ class _Build(Transformer[Token, Any]):
     def loop(
         self, meta: Meta, name: Name, start: Number, stop: Number, step: Number | None
     ) -> LoopHead:
-        by = 1 if step is None else _whole(step)
+        by = 1 if step is None else whole(step)
         if by < 1:
             assert step is not None
             message = f"a loop counts upwards: step {by} is below 1"
             raise SyntaxFault("E308", message, step.column, step.end)
-        return LoopHead(*_at(meta), name, _whole(start), _whole(stop), by)
+        return LoopHead(*_at(meta), name, whole(start), whole(stop), by)
 
     def close(self, meta: Meta) -> Close:
         return Close(*_at(meta))
@@ -274,7 +128,7 @@ class _Build(Transformer[Token, Any]):
         return Hash(*_at(meta), str(token))
 
     def range(self, meta: Meta, start: Number, stop: Number) -> Range:
-        return Range(*_at(meta), _whole(start), _whole(stop))
+        return Range(*_at(meta), whole(start), whole(stop))
 
     def region(self, meta: Meta, name: Name, *axes: Axis | None) -> Box:
         return Box(*_at(meta), name, tuple(axis for axis in axes if axis is not None))
@@ -353,20 +207,6 @@ def _parse(text: str, start: str) -> Node | None:
         raise error.orig_exc from None
     assert tree is None or isinstance(tree, Node)
     return tree
-
-
-def whole_numbers(items: Items) -> list[int]:
-    """The integers of a list, ``a..b`` written out. Raises SyntaxFault for a float."""
-    numbers: list[int] = []
-    for item in items.items:
-        if isinstance(item, Range):
-            if not 0 <= item.stop - item.start <= 1 << 20:
-                message = f"`{item.start}..{item.stop}` is no range of a list"
-                raise SyntaxFault("E309", message, item.column, item.end)
-            numbers += range(item.start, item.stop)
-        else:
-            numbers.append(_whole(item))
-    return numbers
 
 
 # what a reader of a message calls the grammar's tokens, most telling ones first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -30,17 +29,26 @@ from isa.catalog import (
     SumPool,
 )
 from isa.instruction import Instruction
-from isa.printer import float_text, name_text, quoted
-from isa.program import DTYPES, Loop, Statement
+from isa.printer import name_text, quoted
+from isa.program import Loop, Statement
+from isa.verify_rules import (
+    BYTES,
+    INTEGERS,
+    real,
+    same_shape,
+    same_size,
+    same_type,
+    typed,
+    value_of,
+    windows,
+)
 from isa.verify_scope import Scope
-from isa.verify_site import Operand, Site
+from isa.verify_site import Site
 
 Kind = TypeVar("Kind", bound=Instruction)
 Check = Callable[[Site, Any], None]
 
 CHECKS: dict[type[Instruction], Check] = {}
-BYTES = ("s8", "u8")
-INTEGERS = ("s8", "u8", "s32")
 
 
 def checks(*classes: type[Instruction]) -> Callable[[Check], Check]:
@@ -107,93 +115,14 @@ def _check_loop(
     return _check_body(scope, core, loop.body, {**variables, loop.variable: values}, ordinal)
 
 
-# ------------------------------------------------------------------ what checks are made of
-
-
-def _typed(site: Site, operand: Operand | None, allowed: tuple[str, ...]) -> None:
-    if operand is not None and operand.dtype not in allowed:
-        message = f"{quoted(operand.region.name)} is {operand.dtype}, expected "
-        site.error("V403", message + " or ".join(allowed), operand.text)
-
-
-def _same_type(site: Site, a: Operand, b: Operand) -> None:
-    if a.dtype != b.dtype:
-        message = f"{quoted(a.region.name)} is {a.dtype}, {quoted(b.region.name)} is {b.dtype}"
-        site.error("V403", message, b.text, "the types have to be equal")
-
-
-def _same_size(site: Site, a: Operand, b: Operand) -> None:
-    if a.elements != b.elements:
-        message = f"`{a.text}` has {a.elements} elements, `{b.text}` has {b.elements}"
-        site.error("V404", message, b.text, f"{a.sizes()} and {b.sizes()} have to be as large")
-
-
-def _same_shape(site: Site, a: Operand, b: Operand) -> None:
-    if a.shape != b.shape:
-        message = f"`{a.text}` is {list(a.shape)}, `{b.text}` is {list(b.shape)}"
-        site.error("V404", message, b.text, "the shapes have to be equal")
-
-
-def _value_of(site: Site, name: str, operand: Operand | None) -> None:
-    """The integer operand ``name`` is a value of the type of a region."""
-    value = getattr(site.instruction, name)
-    if operand is None or operand.dtype not in INTEGERS:
-        return
-    info = np.iinfo(DTYPES[operand.dtype])
-    if not info.min <= value <= info.max:
-        message = f"{name}={value} is no {operand.dtype}, which {quoted(operand.region.name)} holds"
-        site.error("V406", message, f"{name}={value}")
-
-
-def _real(site: Site, *names: str, positive: bool = False) -> None:
-    for name in names:
-        value = getattr(site.instruction, name)
-        with np.errstate(over="ignore"):
-            held = float(np.float32(value))  # what the machine computes with
-        if not math.isfinite(held) or (positive and held <= 0):
-            what = "positive and finite" if positive else "finite"
-            message = f"{name}={float_text(value)} is not {what} in single precision"
-            site.error("V406", message, f"{name}=")
-
-
-def _windows(site: Site, into: Operand, source: Operand) -> bool:
-    """The geometry of windows: kernel, stride and dilation fit the source; False if senseless."""
-    i: Any = site.instruction
-    if min(*i.kernel, *i.dilation, i.stride) < 1:
-        message = f"kernel {i.kernel}, stride {i.stride} and dilation {i.dilation} have to be >= 1"
-        site.error("V406", message)
-        return False
-    rows = (i.kernel[0] - 1) * i.dilation[0] + 1
-    columns = (into.shape[1] - 1) * i.stride + (i.kernel[1] - 1) * i.dilation[1] + 1
-    if into.shape[0] != 1:
-        message = f"`{into.text}` has {into.shape[0]} rows; windows give one"
-        site.error("V404", message, into.text)
-    if source.shape[0] != rows:
-        message = f"windows of {rows} rows cannot take `{source.text}`, {source.shape[0]} rows"
-        site.error("V404", message, source.text, _kernel_hint(i))
-    if source.shape[1] < columns:
-        message = (
-            f"{into.shape[1]} windows need {columns} columns, `{source.text}` has {source.shape[1]}"
-        )
-        site.error("V404", message, source.text, _kernel_hint(i))
-    return True
-
-
-def _kernel_hint(i: Any) -> str:
-    return (
-        f"kernel {i.kernel[0]}x{i.kernel[1]}, stride {i.stride}, dilation "
-        f"{i.dilation[0]}x{i.dilation[1]}"
-    )
-
-
 # ------------------------------------------------------------------ one check per class
 
 
 @checks(Load, Store, Copy)
 def _move(site: Site, i: Load | Store | Copy) -> None:
     if (found := site.regions("into", "source")) is not None:
-        _same_type(site, *found)
-        _same_size(site, *found)
+        same_type(site, *found)
+        same_size(site, *found)
 
 
 @checks(Send, Recv)
@@ -222,7 +151,7 @@ def _message(site: Site, i: Send | Recv) -> None:
 
 @checks(Fill)
 def _fill(site: Site, i: Fill) -> None:
-    _value_of(site, "value", site.region("into"))
+    value_of(site, "value", site.region("into"))
 
 
 @checks(Const)
@@ -240,9 +169,9 @@ def _const(site: Site, i: Const) -> None:
 def _gather(site: Site, i: Gather) -> None:
     into, source = site.region("into"), site.region("source")
     index = site.table(i.index, "s32")
-    _value_of(site, "value", into)
+    value_of(site, "value", into)
     if into is not None and source is not None:
-        _same_type(site, into, source)
+        same_type(site, into, source)
     if into is not None and index is not None and index.size != into.elements:
         message = f"index {quoted(i.index)} has {index.size} entries, `{into.text}` {into.elements}"
         site.error("V404", message, name_text(i.index))
@@ -257,9 +186,9 @@ def _gather(site: Site, i: Gather) -> None:
 @checks(Mvm)
 def _mvm(site: Site, i: Mvm) -> None:
     into, source, matrix = site.region("into"), site.region("source"), site.matrix(i.matrix)
-    _typed(site, into, ("s32",))
-    _typed(site, source, BYTES)
-    if into is None or source is None or not _windows(site, into, source) or matrix is None:
+    typed(site, into, ("s32",))
+    typed(site, source, BYTES)
+    if into is None or source is None or not windows(site, into, source) or matrix is None:
         return
     inputs = i.kernel[0] * i.kernel[1] * source.shape[2]
     if inputs != matrix.blocks.inputs:
@@ -276,19 +205,19 @@ def _mvm(site: Site, i: Mvm) -> None:
 @checks(Accumulate)
 def _accumulate(site: Site, i: Accumulate) -> None:
     for name in ("into", "source"):
-        _typed(site, site.region(name), ("s32",))
+        typed(site, site.region(name), ("s32",))
     if (found := site.regions("into", "source")) is not None:
-        _same_shape(site, *found)
+        same_shape(site, *found)
 
 
 @checks(Requant)
 def _requant(site: Site, i: Requant) -> None:
     into, source = site.region("into"), site.region("source")
-    _typed(site, into, BYTES)
-    _typed(site, source, ("s32",))
-    _value_of(site, "zero", into)
+    typed(site, into, BYTES)
+    typed(site, source, ("s32",))
+    value_of(site, "zero", into)
     if into is not None and source is not None:
-        _same_shape(site, into, source)
+        same_shape(site, into, source)
     scale = site.table(i.scale, "f32")
     if scale is not None and not np.isfinite(scale.astype(np.float64)).all():
         site.error("V406", f"table {quoted(i.scale)} has a scale that is not finite",
@@ -308,11 +237,11 @@ def _requant(site: Site, i: Requant) -> None:
 @checks(Lut)
 def _lut(site: Site, i: Lut) -> None:
     into, source = site.region("into"), site.region("source")
-    _typed(site, source, BYTES)
+    typed(site, source, BYTES)
     if into is None:
         return
     if source is not None:
-        _same_shape(site, into, source)
+        same_shape(site, into, source)
     table = site.table(i.table, into.dtype)
     wanted = ((256,), (into.shape[2], 256))
     if table is not None and table.shape not in wanted:
@@ -323,15 +252,15 @@ def _lut(site: Site, i: Lut) -> None:
 @checks(Add, Sub, Mul)
 def _binary(site: Site, i: Add | Sub | Mul) -> None:
     into, a, b = site.region("into"), site.region("a"), site.region("b")
-    _typed(site, into, BYTES)
-    _typed(site, a, INTEGERS)
-    _typed(site, b, INTEGERS)
+    typed(site, into, BYTES)
+    typed(site, a, INTEGERS)
+    typed(site, b, INTEGERS)
     for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
-        _value_of(site, name, operand)
-    _real(site, "scale_a", "scale_b")
-    _real(site, "scale", positive=True)
+        value_of(site, name, operand)
+    real(site, "scale_a", "scale_b")
+    real(site, "scale", positive=True)
     if into is not None and a is not None:
-        _same_shape(site, into, a)
+        same_shape(site, into, a)
     if into is not None and b is not None:
         rows, columns, channels = b.shape
         broadcast = columns in (1, into.shape[1]) and channels in (1, into.shape[2])
@@ -344,14 +273,14 @@ def _binary(site: Site, i: Add | Sub | Mul) -> None:
 @checks(MaxPool, SumPool)
 def _pool(site: Site, i: MaxPool | SumPool) -> None:
     into, source = site.region("into"), site.region("source")
-    _typed(site, source, BYTES)
+    typed(site, source, BYTES)
     if isinstance(i, SumPool):
-        _typed(site, into, ("s32",))
+        typed(site, into, ("s32",))
     if into is None or source is None:
         return
     if isinstance(i, MaxPool):
-        _same_type(site, into, source)
-    _windows(site, into, source)
+        same_type(site, into, source)
+    windows(site, into, source)
     if into.shape[2] != source.shape[2]:
         message = f"`{into.text}` has {into.shape[2]} channels, `{source.text}` {source.shape[2]}"
         site.error("V404", message, source.text)
@@ -360,15 +289,15 @@ def _pool(site: Site, i: MaxPool | SumPool) -> None:
 @checks(Softmax, Lrn)
 def _normalize(site: Site, i: Softmax | Lrn) -> None:
     into, source = site.region("into"), site.region("source")
-    _typed(site, into, BYTES)
-    _typed(site, source, INTEGERS)
-    _value_of(site, "zero", into)
-    _real(site, "scale", positive=True)
-    _real(site, "scale_a")
+    typed(site, into, BYTES)
+    typed(site, source, INTEGERS)
+    value_of(site, "zero", into)
+    real(site, "scale", positive=True)
+    real(site, "scale_a")
     if isinstance(i, Lrn):
-        _value_of(site, "zero_a", source)
-        _real(site, "alpha", "beta", "bias")
+        value_of(site, "zero_a", source)
+        real(site, "alpha", "beta", "bias")
         if i.size < 1:
             site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
     if into is not None and source is not None:
-        _same_shape(site, into, source)
+        same_shape(site, into, source)

@@ -10,46 +10,20 @@ all streams end, does not depend on who goes first (Kahn's networks, with bounde
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, MutableMapping
+from collections.abc import Generator, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isa.catalog import Fill, Recv, Send, Store
 from isa.instruction import Instruction
-from isa.operands import Affine, Env, Region, Span
+from isa.operands import Env
 from isa.printer import name_text, quoted, region_text
-from isa.program import Buffer, Channel, Core, Loop, Statement, Tensor
+from isa.program import Channel, Core, Loop, Statement
+from isa.verify_memory import Access, Memory, buffer_memory, tensor_memory
 from isa.verify_scope import Scope
 
 MAX_STEPS = 50_000_000  # executed instructions; a run of this many takes minutes
-Index = Callable[[], int]
-
-
-@dataclass(eq=False)
-class _Memory:
-    """A buffer or an output tensor: which elements are defined.
-
-    full: rows (slots) that are defined whole. resident: the row in each slot of a ring, -1 before
-    the first. written: for rings with a fill value, elements that may hold something else; the
-    others keep the fill value when a slot takes a new row.
-    """
-
-    name: str
-    defined: NDArray[np.bool_]
-    full: list[bool]
-    resident: list[int] | None = None
-    written: NDArray[np.bool_] | None = None
-    fill: int | None = None
-
-    def renew(self, slot: int) -> None:
-        """A new row comes into a slot: what the old one wrote is gone."""
-        if self.written is None:
-            self.defined[slot] = False
-        else:
-            self.defined[slot] &= ~self.written[slot]
-        self.full[slot] = False
 
 
 @dataclass(eq=False)
@@ -63,117 +37,15 @@ class _Queue:
     is_blamed: bool = False
 
 
-class _Access:
-    """One region operand of one instruction, at the current values of the loop variables."""
-
-    def __init__(
-        self, memory: _Memory, region: Region, env: Env, restores_fill: bool = False
-    ) -> None:
-        shape = memory.defined.shape
-        spans = [
-            Span(Affine(), size) if axis is None else axis
-            for axis, size in zip(
-                (region.rows, region.columns, region.channels), shape, strict=True
-            )
-        ]
-        self.memory, self.region = memory, region
-        self._rows, self._columns, self._channels = (span.count for span in spans)
-        self._row, self._column, self._channel = (_index(span.start, env) for span in spans)
-        self._whole = (self._columns, self._channels) == shape[1:]
-        self._depth = shape[0]
-        self._restores_fill = restores_fill
-
-    def _box(self, slot: int) -> tuple[int, slice, slice]:
-        column, channel = self._column(), self._channel()
-        return (
-            slot,
-            slice(column, column + self._columns),
-            slice(channel, channel + self._channels),
-        )
-
-    def write(self) -> None:
-        """The elements become defined; in a ring, rows take their slots."""
-        memory, first = self.memory, self._row()
-        resident, full = memory.resident, memory.full
-        for row in range(first, first + self._rows):
-            slot = row
-            if resident is not None:
-                slot = row % self._depth
-                if resident[slot] != row:
-                    resident[slot] = row
-                    if not self._whole:
-                        memory.renew(slot)
-            if self._whole:
-                if not full[slot] or memory.written is not None:
-                    self._set(slot)
-                full[slot] = True
-            elif not full[slot]:
-                self._set(slot)
-                full[slot] = bool(memory.defined[slot].all())
-
-    def _set(self, slot: int) -> None:
-        box = self._box(slot)
-        self.memory.defined[box] = True
-        if self.memory.written is not None:
-            self.memory.written[box] = not self._restores_fill
-
-    def problem(self) -> tuple[str, str] | None:
-        """(code, message) of the first row that cannot be read, None when all can."""
-        memory, first = self.memory, self._row()
-        resident, full = memory.resident, memory.full
-        for row in range(first, first + self._rows):
-            slot = row
-            if resident is not None:
-                slot = row % self._depth
-                if resident[slot] != row:
-                    found = self._stale(row, resident[slot])
-                    if found is not None:
-                        return found
-            if not full[slot] and not memory.defined[self._box(slot)].all():
-                return self._undefined(row, slot)
-        return None
-
-    def _stale(self, row: int, resident: int) -> tuple[str, str] | None:
-        name = quoted(self.memory.name)
-        if resident > row:
-            message = f"row {row} of the ring {name} is gone: row {resident} stands in its slot"
-            return "V419", message
-        if resident >= 0:
-            return "V418", f"row {row} of the ring {name} has not been written yet"
-        return None  # nothing was ever written there: the fill value, or undefined
-
-    def _undefined(self, row: int, slot: int) -> tuple[str, str]:
-        box = self._box(slot)
-        column, channel = (int(i) for i in np.argwhere(~self.memory.defined[box])[0])
-        place = f"[{row}, {column + box[1].start}, {channel + box[2].start}]"
-        return "V418", f"element {place} of {quoted(self.memory.name)} is read before it is written"
-
-    def is_touched(self) -> bool:
-        """Whether any element is defined already."""
-        first = self._row()
-        rows = slice(first, first + self._rows)
-        return bool(self.memory.defined[(rows, *self._box(0)[1:])].any())
-
-
-def _index(start: Affine, env: Env) -> Index:
-    constant = start.constant
-    if not start.terms:
-        return lambda: constant
-    if len(start.terms) == 1:
-        ((name, factor),) = start.terms
-        return lambda: constant + factor * env[name]
-    return lambda: start.at(env)
-
-
 @dataclass(eq=False)
 class _Step:
     """An instruction made ready: what it reads and writes of what the run keeps track of."""
 
     instruction: Instruction
     ordinal: int
-    reads: list[_Access]
-    writes: list[_Access]
-    store: _Access | None = None
+    reads: list[Access]
+    writes: list[Access]
+    store: Access | None = None
     queue: _Queue | None = None
     elements: int = 0
     is_send: bool = False
@@ -202,7 +74,7 @@ class AbstractRun:
         self.scope = scope
         self._queues = {c.name: _Queue(c) for c in scope.program.channels}
         self._outputs = {
-            t.name: _tensor_memory(t) for t in scope.program.tensors if t.role == "output"
+            t.name: tensor_memory(t) for t in scope.program.tensors if t.role == "output"
         }
         self._ready: deque[_Stream] = deque()
         self._streams = [self._bind(core) for core in scope.program.cores]
@@ -227,7 +99,7 @@ class AbstractRun:
     # ------------------------------------------------------------------ binding
 
     def _bind(self, core: Core) -> _Stream:
-        memories = {buffer.name: _buffer_memory(buffer) for buffer in core.buffers}
+        memories = {buffer.name: buffer_memory(buffer) for buffer in core.buffers}
         env: dict[str, int] = {}
         body, _ = self._bind_body(core.body, memories, env, 0)
         return _Stream(core, env, self._execute(core.index, body, env))
@@ -235,7 +107,7 @@ class AbstractRun:
     def _bind_body(
         self,
         body: tuple[Statement, ...],
-        memories: MutableMapping[str, _Memory],
+        memories: MutableMapping[str, Memory],
         env: dict[str, int],
         ordinal: int,
     ) -> tuple[list[_Step | _LoopStep], int]:
@@ -251,23 +123,23 @@ class AbstractRun:
         return bound, ordinal
 
     def _bind_step(
-        self, i: Instruction, memories: MutableMapping[str, _Memory], env: Env, ordinal: int
+        self, i: Instruction, memories: MutableMapping[str, Memory], env: Env, ordinal: int
     ) -> _Step:
-        reads = [_Access(memories[r.name], r, env) for r in i.read_regions() if r.name in memories]
+        reads = [Access(memories[r.name], r, env) for r in i.read_regions() if r.name in memories]
         if isinstance(i, Store):
-            target = _Access(self._outputs[i.into.name], i.into, env)
+            target = Access(self._outputs[i.into.name], i.into, env)
             return _Step(i, ordinal, reads, [], store=target)
         writes = []
         for region in i.written_regions():
             memory = memories[region.name]
             restores_fill = isinstance(i, Fill) and i.value == memory.fill
-            writes.append(_Access(memory, region, env, restores_fill))
+            writes.append(Access(memory, region, env, restores_fill))
         step = _Step(i, ordinal, reads, writes)
         if isinstance(i, Send | Recv):
             step.queue = self._queues[i.channel]
             step.is_send = isinstance(i, Send)
             access = (reads if step.is_send else writes)[0]
-            step.elements = access._rows * access._columns * access._channels
+            step.elements = access.elements
         return step
 
     # ------------------------------------------------------------------ execution
@@ -375,23 +247,6 @@ class AbstractRun:
 def _with(env: Env) -> str:
     at = ", ".join(f"{name} = {value}" for name, value in env.items())
     return f" (at {at})" if at else ""
-
-
-def _buffer_memory(buffer: Buffer) -> _Memory:
-    rows = buffer.shape[0]
-    is_filled = buffer.fill is not None
-    return _Memory(
-        buffer.name,
-        np.full(buffer.shape, is_filled),
-        [is_filled] * rows,
-        [-1] * rows if buffer.ring else None,
-        np.zeros(buffer.shape, np.bool_) if buffer.ring and is_filled else None,
-        buffer.fill,
-    )
-
-
-def _tensor_memory(tensor: Tensor) -> _Memory:
-    return _Memory(tensor.name, np.zeros(tensor.shape, np.bool_), [False] * tensor.shape[0])
 
 
 def executed_instructions(body: tuple[Statement, ...]) -> int:

@@ -31,8 +31,10 @@ from isa.instruction import Instruction
 from isa.matrix import fold
 from isa.operands import Region
 from isa.program import Core, Loop, Program, walk
-from isa.read_operands import FastReader, read_call
-from isa.syntax import Code, SyntaxFault, read_line
+from isa.read_fast import FastReader
+from isa.read_operands import read_call
+from isa.syntax import read_line
+from isa.syntax_tree import Code, SyntaxFault
 
 
 def read_slowly(line: str) -> Instruction | None:
@@ -257,6 +259,35 @@ WRONG = [
 def test_a_wrong_line_says_what_is_wrong(code: str, text: str, says: str) -> None:
     errors = errors_of(text)
     assert any(f"[{code}]" in error and says in error for error in errors), "\n".join(errors)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ".core zero",
+        "  loop y = 0..3 stop 2 {",
+        "  loop y = 0..x {  ; rows",
+        "  .matrix w[4, 2] inputs=0..1 output=0..2:",
+        "  .matrix w[4 2] inputs=0..1 outputs=0..2:",
+        "  [1 2",
+        "}}}{",
+    ],
+)
+def test_a_faulty_line_makes_no_other_line_wrong(line: str) -> None:
+    lines = [
+        ".pim 1",
+        ".core 0",
+        "  .matrix w[4, 2] inputs=0..1 outputs=0..2:",
+        "    group [0..4]",
+        "      at x0[0, 0]",
+        "      0b1010 -> +0",
+        "  loop y = 0..3 {",
+        "    fill a[y]",
+        "  }",
+    ]
+    alike = [n for n, old in enumerate(lines) if old.split()[0] == line.split()[0]]
+    for n in alike or [5]:
+        assert len(errors_of("\n".join([*lines[:n], line, *lines[n + 1 :]]))) == 1
 
 
 def test_the_caret_stands_under_the_operand() -> None:

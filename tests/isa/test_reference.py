@@ -9,9 +9,9 @@ import pytest
 from isa.assembly import parse_program, print_program
 from isa.catalog import CATALOG
 from isa.codes import CONTAINER, SYNTAX, VERIFIER
+from isa.directive_fields import USAGE
 from isa.instruction import Instruction, operand_fields
 from isa.matrix import fold
-from isa.read_directives import USAGE
 from isa.reference import KINDS, UNITS, main, reference, usage
 from isa.reference_text import EXAMPLE, MATRICES
 from isa.target import load_target
