@@ -61,6 +61,7 @@ class Fields:
         return SyntaxFault(code, message, place.column, place.end, hint)
 
     def peek(self) -> Node | None:
+        """The next item without its name, None when all are taken."""
         return self._plain[self._taken] if self._taken < len(self._plain) else None
 
     def take(self, kind: type[Kind], what: str) -> Kind:
@@ -74,15 +75,18 @@ class Fields:
         return node
 
     def name(self, what: str) -> str:
+        """The next item, a bare name. Raises SyntaxFault E304, E306."""
         box = self.take(Box, what)
         if not box.is_bare:
             raise self.fault("E306", f"expected {what}, found {describe(box)}", box)
         return box.name.text
 
     def count(self, what: str) -> int:
+        """The next item, a whole number from 0. Raises SyntaxFault E304, E306."""
         return self.natural(self.take(Number, what), what)
 
     def natural(self, node: Node, what: str, least: int = 0) -> int:
+        """The whole number of a node, at least ``least``. Raises SyntaxFault E306."""
         value = node.value if isinstance(node, Number) else None
         if not isinstance(value, int) or not least <= value < MAX_SIZE:
             message = f"expected {what}, a whole number from {least}, found {describe(node)}"
@@ -109,6 +113,7 @@ class Fields:
         return node
 
     def range(self, key: str) -> tuple[int, int]:
+        """The range of a required attribute. Raises SyntaxFault E304, E306, E309."""
         node = self.value(key, Range, "a range like `0..6`")
         if not 0 <= node.start < node.stop < MAX_SIZE:
             message = f"`{key}`: `{node.start}..{node.stop}` is empty or negative"
@@ -116,6 +121,7 @@ class Fields:
         return node.start, node.stop
 
     def text(self, key: str) -> str:
+        """The name of a required attribute. Raises SyntaxFault E304, E306."""
         node = self.value(key, Box, "a name")
         if not node.is_bare:
             raise self.fault("E306", f"`{key}`: expected a name, found {describe(node)}", node)

@@ -157,6 +157,7 @@ def float_text(value: float) -> str:
 
 
 def list_text(values: Iterable[int]) -> str:
+    """Numbers in brackets, parted by spaces."""
     return f"[{' '.join(str(int(value)) for value in values)}]"
 
 

@@ -38,6 +38,7 @@ def read_target(directive: Directive) -> tuple[str, str]:
 
 
 def read_tensor(directive: Directive) -> Tensor:
+    """The tensor of an `.input`, `.output` or `.tensor` line."""
     fields = Fields(directive, "of", "shape", "order", "scale", "zero", "batched")
     name = fields.name("a name")
     dtype, (rows, columns, channels), _ = fields.shape(3)
@@ -67,6 +68,7 @@ def read_tensor(directive: Directive) -> Tensor:
 
 
 def read_channel(directive: Directive) -> Channel:
+    """The channel of a `.channel` line."""
     fields = Fields(directive, "depth", "carries")
     name = fields.name("a name")
     if fields.name("the word `core`") != "core":
@@ -107,6 +109,7 @@ def _address(fields: Fields, may_be_global: bool) -> int | None:
 
 
 def read_buffer(directive: Directive) -> Buffer:
+    """The buffer of a `.buffer` line."""
     fields = Fields(directive, "fill")
     name = fields.name("a name")
     dtype, (rows, columns, channels), ring = fields.shape(3, ring=True)

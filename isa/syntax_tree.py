@@ -73,6 +73,7 @@ class Box(Node):
 
     @property
     def is_bare(self) -> bool:
+        """Whether it is a name without brackets."""
         return self.end == self.name.end
 
 
@@ -175,6 +176,7 @@ class Values(Node):
 
 
 def whole(number: Number) -> int:
+    """The number of a node that has to be whole. Raises SyntaxFault E306."""
     if isinstance(number.value, float):
         message = f"expected a whole number, found `{number.value}`"
         raise SyntaxFault("E306", message, number.column, number.end)

@@ -144,6 +144,7 @@ def _index(start: Affine, env: Env) -> Index:
 
 
 def buffer_memory(buffer: Buffer) -> Memory:
+    """A buffer before the first instruction."""
     rows = buffer.shape[0]
     is_filled = buffer.fill is not None
     return Memory(
@@ -157,4 +158,5 @@ def buffer_memory(buffer: Buffer) -> Memory:
 
 
 def tensor_memory(tensor: Tensor) -> Memory:
+    """An output before the first `store`."""
     return Memory(tensor.name, np.zeros(tensor.shape, np.bool_), [False] * tensor.shape[0])

@@ -30,18 +30,22 @@ class Operand:
 
     @property
     def dtype(self) -> str:
+        """Its element type."""
         return self.holder.dtype
 
     @property
     def elements(self) -> int:
+        """How many elements it has."""
         rows, columns, channels = self.shape
         return rows * columns * channels
 
     @property
     def text(self) -> str:
+        """The region as it stands in the text."""
         return region_text(self.region)
 
     def sizes(self) -> str:
+        """Type and shape, for messages."""
         return f"{self.dtype}{list(self.shape)}"
 
 
@@ -153,6 +157,7 @@ class Site:
         return low, high
 
     def matrix(self, name: str) -> Matrix | None:
+        """A matrix of this core, None after noting that there is none of that name."""
         return self._named(name, self.scope.matrices[self.core], "matrix", "matrices")
 
     def table(self, name: str, dtype: str) -> NDArray[np.generic] | None:
@@ -167,6 +172,7 @@ class Site:
         return table.values
 
     def channel(self, name: str) -> Channel | None:
+        """A channel, None after noting that there is none of that name."""
         return self._named(name, self.scope.channels, "channel", "channels")
 
     def _named(self, name: str, known: Mapping[str, T], kind: str, kinds: str) -> T | None:
