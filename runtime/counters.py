@@ -114,7 +114,7 @@ class _CoreCounter:
 
     def count(self) -> None:
         executed = self._counters.executed
-        for instruction, times in _with_trips(self._core.body, 1):
+        for instruction, times in with_trips(self._core.body, 1):
             name = instruction.mnemonic
             executed[name] = executed.get(name, 0) + times
             if isinstance(instruction, Mvm):
@@ -163,11 +163,11 @@ class _CoreCounter:
         return self._elements(region) * DTYPES[self._boxes[region.name].dtype].itemsize
 
 
-def _with_trips(body: tuple[Statement, ...], trips: int) -> Iterator[tuple[Instruction, int]]:
+def with_trips(body: tuple[Statement, ...], trips: int) -> Iterator[tuple[Instruction, int]]:
     """Every instruction of the text with how often it is executed."""
     for statement in body:
         if isinstance(statement, Loop):
             rounds = len(range(statement.start, statement.stop, statement.step))
-            yield from _with_trips(statement.body, trips * rounds)
+            yield from with_trips(statement.body, trips * rounds)
         else:
             yield statement, trips
