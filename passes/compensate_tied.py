@@ -3,11 +3,15 @@
 A stored pattern y serves outputs o with factors a_o (scale of the channel times 2**-shift), so the
 layer's squared error is a quadratic in y with the closed minimum
 ``y = R^-1 sum_o a_o b_o / sum_o a_o**2``, R the squares of the group's inputs and b_o what the
-other groups leave for output o. One group at a time, rounding to the integer grid at once, so
-that later groups make up for the rounding too; a step that does not lower the error is not taken.
+other groups leave for output o. One group at a time: followers choose their source and shift anew
+in the same metric (a vector quantizer whose distance is the output error), stored patterns are
+solved and rounded to the integer grid at once, so that later groups make up for the rounding, too.
+A step that does not lower the error is not taken.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,97 +20,151 @@ from passes.compensate import Floats, Statistics, damping
 from passes.translation import LARGEST, ZERO, Translation, from_patterns, to_patterns
 
 IntWeights = NDArray[np.int16]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """Integer weights [O, C, rows, columns] that obey ``translation``, bias [O], and the mask of
+    the positions that may hold a weight.
+    """
+
+    weights: IntWeights
+    bias: Floats
+    translation: Translation
+    mask: Mask
 
 
 def refit_translated(
     statistics: Statistics,
-    weights: IntWeights,
-    mask: NDArray[np.bool_],
-    bias: Floats,
+    start: Refit,
     scale: NDArray[np.float32],
-    translation: Translation,
+    reassign: bool = True,
+    max_shift: int = 0,
     sweeps: int = 3,
     ridge: float = 1e-3,
-) -> tuple[IntWeights, Floats]:
-    """Integer weights and bias with a smaller output error that obey ``translation``.
+) -> Refit:
+    """A refit of ``start`` with no larger output error; a layer without convolution groups.
 
-    weights: [O, C, rows, columns] as `Translation.apply` returns them; a layer without groups.
-    mask: where weights may stand, same shape; a follower's positions are its source's.
-    bias: [O], real. scale: [O], real value of a weight step.
+    start: weights as `Translation.apply` returns them; a follower's positions are its source's.
+    scale: [O], real value of a weight step. reassign: followers may choose another source, with
+    shifts 0..max_shift; which patterns are stored stays as it is.
     """
-    patterns = to_patterns(weights, translation.group).astype(np.int64)
-    supports = to_patterns(mask, translation.group)
-    groups, outputs, size = patterns.shape
+    group, shape = start.translation.group, start.weights.shape
+    patterns = to_patterns(start.weights, group).astype(np.int64)
+    masks = to_patterns(start.mask, group)
+    outputs, size = patterns.shape[1:]
     columns = statistics.squares.shape[1] - 1
     wanted, squares = statistics.right_side()[0], statistics.squares[0]
-    values = np.concatenate(
-        [weights.reshape(outputs, -1) * scale[:, None].astype(np.float64), bias[:, None]], axis=1
-    )
-    step = 1 << translation.alignment()
+    real = start.weights.reshape(outputs, -1) * scale[:, None].astype(np.float64)
+    values = np.concatenate([real, start.bias[:, None]], axis=1)
+    source, shift = start.translation.source.copy(), start.translation.shift.copy()
     for _ in range(sweeps):
-        for index in range(groups):
+        for index in range(len(patterns)):
             rows = np.arange(index * size, min((index + 1) * size, columns))
             block = squares[np.ix_(rows, rows)]
             right = wanted[:, rows] - values @ squares[:, rows] + values[:, rows] @ block
-            group = _Group(block, right, scale, translation.source[index], translation.shift[index])
-            known = patterns[index][:, : len(rows)]
-            support = supports[index][:, : len(rows)]
-            solved = group.improve(known, support, step[index], ridge)
-            patterns[index][:, : len(rows)] = solved
-            values[:, rows] = solved * scale[:, None]
+            quadratic = _Quadratic(block, right, scale.astype(np.float64), ridge)
+            used = slice(0, len(rows))
+            old = _Table(
+                patterns[index, :, used], masks[index, :, used], source[index], shift[index]
+            )
+            new = quadratic.improve(old, reassign, max_shift)
+            patterns[index, :, used], masks[index, :, used] = new.patterns, new.mask
+            source[index], shift[index] = new.source, new.shift
+            values[:, rows] = new.patterns * scale[:, None].astype(np.float64)
         left = wanted[:, -1] - values @ squares[:, -1]
         values[:, -1] += left / max(float(squares[-1, -1]), 1.0)
-    return from_patterns(patterns, weights.shape).astype(np.int16), values[:, -1].copy()
+    return Refit(
+        from_patterns(patterns, shape).astype(np.int16),
+        values[:, -1].copy(),
+        Translation(source, shift, group),
+        from_patterns(masks, shape),
+    )
 
 
-class _Group:
-    """The quadratic of one group of inputs: block [h, h], right [O, h], factors of followers."""
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """One group of inputs: integer patterns and mask [O, h], source and shift [O]."""
 
-    def __init__(
-        self,
-        block: Floats,
-        right: Floats,
-        scale: NDArray[np.float32],
-        source: NDArray[np.int32],
-        shift: NDArray[np.int8],
-    ) -> None:
-        self.block, self.source, self.shift = block, source, shift
-        followers = np.flatnonzero(source != ZERO)
-        factor = scale[followers].astype(np.float64) * np.exp2(-shift[followers].astype(np.float64))
-        self.pull = np.zeros_like(right)  # sum over followers of a_o * b_o, by source
-        np.add.at(self.pull, source[followers], factor[:, None] * right[followers])
-        self.weight = np.zeros(len(source))  # sum of a_o**2, by source
-        np.add.at(self.weight, source[followers], factor**2)
+    patterns: NDArray[np.int64]
+    mask: Mask
+    source: NDArray[np.int32]
+    shift: NDArray[np.int8]
 
-    def improve(
-        self,
-        patterns: NDArray[np.int64],
-        support: NDArray[np.bool_],
-        step: NDArray[np.int64],
-        ridge: float,
-    ) -> NDArray[np.int64]:
-        """Patterns [O, h] in integers, each stored one no worse than before."""
-        stored = np.flatnonzero(self.weight > 0)
-        old = patterns[stored].astype(np.float64)
-        weight = self.weight[stored, None]
-        slope = self.pull[stored] / weight - old @ self.block
-        new = old + self._solve(support[stored], slope, ridge)
-        unit = step[stored, None]
+    @property
+    def stored(self) -> NDArray[np.intp]:
+        return np.flatnonzero(self.source == np.arange(len(self.source)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Quadratic:
+    """The squared error of one group: sum over outputs of w R w - 2 w b, w in real units.
+
+    block: R [h, h]. right: b [O, h]. scale: [O].
+    """
+
+    block: Floats
+    right: Floats
+    scale: Floats
+    ridge: float
+
+    def improve(self, old: _Table, reassign: bool, max_shift: int) -> _Table:
+        """The best of ``old``, the same table solved anew, and another table solved anew."""
+        tables = [old, self._solved(old)]
+        if reassign and old.stored.size:
+            tables.append(self._solved(self._reassigned(old, max_shift)))
+        return min(tables, key=self._cost)
+
+    def _cost(self, table: _Table) -> float:
+        real = table.patterns * self.scale[:, None]
+        return float((real * (real @ self.block - 2.0 * self.right)).sum())
+
+    def _reassigned(self, old: _Table, max_shift: int) -> _Table:
+        """Every follower takes the stored pattern and shift, or zero, that cost its output least.
+
+        Stored patterns stay as they are: the table is consistent again after `_solved`.
+        """
+        stored = old.stored
+        others = np.setdiff1d(np.arange(len(old.source)), stored)
+        values = old.patterns[stored].astype(np.float64)
+        own = ((values @ self.block) * values).sum(axis=1)
+        cross = self.right[others] @ values.T
+        factor = self.scale[others, None] * np.exp2(-np.arange(max_shift + 1.0))
+        cost = factor[:, :, None] ** 2 * own - 2.0 * factor[:, :, None] * cross[:, None]
+        best = cost.reshape(len(others), -1).argmin(axis=1)
+        is_zero = cost.reshape(len(others), -1).min(axis=1, initial=np.inf) >= 0
+        source, shift = old.source.copy(), old.shift.copy()
+        source[others] = np.where(is_zero, ZERO, stored[best % len(stored)])
+        shift[others] = np.where(is_zero, 0, best // len(stored))
+        mask = old.mask[np.maximum(source, 0)] & (source != ZERO)[:, None]
+        return _Table(old.patterns, mask, source, shift)
+
+    def _solved(self, table: _Table) -> _Table:
+        """Stored patterns at their minimum, on the grid that their followers' shifts need."""
+        stored, source = table.stored, table.source
+        follows = np.flatnonzero(source != ZERO)
+        shift = table.shift[follows].astype(np.int64)
+        factor = self.scale[follows] * np.exp2(-shift.astype(np.float64))
+        pull, weight = np.zeros_like(self.right), np.zeros(len(source))
+        np.add.at(pull, source[follows], factor[:, None] * self.right[follows])
+        np.add.at(weight, source[follows], factor**2)
+        align = np.zeros(len(source), np.int64)
+        np.maximum.at(align, source[follows], shift)
+        old = table.patterns[stored].astype(np.float64)
+        slope = pull[stored] / weight[stored, None] - old @ self.block
+        unit = 1 << align[stored, None]
         limit = LARGEST // unit
-        rounded = np.clip(np.rint(new / unit), -limit, limit) * unit
-        moved = rounded - old
-        # error(old + moved) - error(old), over the weight
-        rise = ((moved @ self.block) * moved).sum(axis=1) - 2.0 * (moved * slope).sum(axis=1)
-        result = patterns.copy()
-        result[stored] = np.where((rise < 0)[:, None], rounded, old).astype(np.int64)
-        follows = self.source != ZERO
-        result[follows] = result[self.source[follows]] >> self.shift[follows, None]
-        return result
+        new = (old + self._step(table.mask[stored], slope)) / unit
+        result = np.zeros_like(table.patterns)
+        result[stored] = np.clip(np.rint(new), -limit, limit).astype(np.int64) * unit
+        result[follows] = result[source[follows]] >> shift[:, None]
+        return _Table(result, table.mask, source, table.shift)
 
-    def _solve(self, support: NDArray[np.bool_], slope: Floats, ridge: float) -> Floats:
-        """The step of each pattern on its support; equal supports share a factorization."""
+    def _step(self, support: Mask, slope: Floats) -> Floats:
+        """The way to each minimum on its support; equal supports share a factorization."""
         moved = np.zeros_like(slope)
-        added = damping(self.block, ridge)
+        added = damping(self.block, self.ridge)
         shapes, members = np.unique(support, axis=0, return_inverse=True)
         for number, shape in enumerate(shapes):
             kept, rows = np.flatnonzero(shape), np.flatnonzero(members.ravel() == number)

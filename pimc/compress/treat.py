@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passes.compensate import Statistics, from_sections, solve, support_of, to_sections
-from passes.compensate_tied import refit_translated
+from passes.compensate_tied import Refit, refit_translated
 from passes.pattern_prune import PatternPrune, Patterns, global_dictionary, prune_inputs
 from passes.pattern_search import search_patterns
 from passes.translate_identical import TranslateIdentical
@@ -138,18 +138,18 @@ def treat(
     solved, solved_bias = plain, bias
     if statistics is not None:
         support = support_of(mask, layer.groups, layer.can_have_bias)
-        start = to_sections(plain, bias, layer.groups)
-        found = solve(statistics, start, support, ridge)
+        found = solve(statistics, to_sections(plain, bias, layer.groups), support, ridge)
         solved, solved_bias = from_sections(found, weights.shape)
     if plan.translate is None:
         return Treated(solved, solved_bias, plain, mask, int(mask.sum()))
     untouched, _, _ = _translated(layer, plain, weights, mask, plan)
     grid, table, shapes = _translated(layer, solved, weights, mask, plan)
     if statistics is not None:
-        integers, solved_bias = refit_translated(
-            statistics, grid.integers, shapes, solved_bias, grid.scale, table, ridge=ridge
-        )
-        grid = Grid(integers, grid.scale)
+        largest = plan.translate.max_shift if isinstance(plan.translate, SimilarSpec) else 0
+        start = Refit(grid.integers, solved_bias, table, shapes)
+        refit = refit_translated(statistics, start, grid.scale, True, largest, ridge=ridge)
+        grid, solved_bias = Grid(refit.weights, grid.scale), refit.bias
+        table, shapes = refit.translation, refit.mask
     kept = to_patterns(shapes, table.group)[table.kept]
     stored = int(kept.sum())
     return Treated(grid.real(), solved_bias, untouched.real(), shapes, stored, grid)
