@@ -33,8 +33,8 @@ def machine_refuses(program: Program) -> bool:
     }
     try:
         result = Machine(program, TINY).run(inputs, trace=True)
-    except PimError as error:
-        return {d.code for d in error.diagnostics} <= {"R710", "R711", "R712", "R713"}
+    except PimError:
+        return True
     return any(values.shape[0] != 2 for values in result.outputs.values())
 
 
