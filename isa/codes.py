@@ -154,6 +154,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "The products of one output could add up beyond a 32-bit integer. Layers with more than "
         "about 65,000 inputs an output are not supported.",
     ),
+    "F224": Code(
+        "weights quantized again",
+        "A warning: the model's own integers cannot be used as they are, so the weights were "
+        "turned into floats and quantized per output channel.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from isa.diagnostics import Diagnostic, Findings
+from isa.diagnostics import Diagnostic
 from passes.graph import Graph
 from pimc.frontend.annotate import annotate
 from pimc.frontend.assign import assign, holding, insert_requantizations, unknown_ranges
@@ -70,16 +70,14 @@ def import_model(
     simplify(net)
     check_net(net, plan(net))
     spread_batch(net)
-    notes = Findings()
-    reference = _quantize(net, calibration, options, notes)
-    return Imported(lower(reference), reference, loaded, tuple(notes))
+    reference = _quantize(net, calibration, options)
+    return Imported(lower(reference), reference, loaded, tuple(net.notes))
 
 
 def _quantize(
     net: Net,
     calibration: Mapping[str, Array] | None,
     options: FrontendOptions,
-    notes: Findings,
 ) -> onnx.ModelProto:
     insert_requantizations(net)
     steps = plan(net)
@@ -90,7 +88,7 @@ def _quantize(
         ranges = calibrate(net, unknown, calibration, options.calibration_method, options.seed)
         limits = ranges.limits
         if ranges.is_random:
-            notes.warning(
+            net.notes.warning(
                 "F221",
                 f"no calibration data: the ranges of {len(unknown)} tensors come from "
                 f"{ranges.samples} samples of random noise, so the accuracy means nothing",

@@ -26,9 +26,6 @@ def check_conv(net: Net, op: Op) -> str | None:
     weights = net.shapes[op.inputs[1]]
     if len(weights) not in (3, 4):
         return f"it has {len(weights) - 2} spatial axes; 1 and 2 are supported"
-    held = net.quantized.get(op.inputs[1])
-    if held is not None and held.axis not in (None, 0):
-        return f"its weights are scaled along axis {held.axis}, not by output channel"
     return _fan_in(int(np.prod(weights[1:]))) or _window_attributes(op)
 
 
@@ -87,10 +84,6 @@ def _product_weights(net: Net, op: Op) -> str | None:
     weights = net.shapes[op.inputs[1]]
     if len(weights) < 2 or any(size != 1 for size in weights[:-2]):
         return f"its weights have shape {list(weights)}, not one matrix"
-    held = net.quantized.get(op.inputs[1])
-    columns = len(weights) - (2 if op.attributes.get("transB") else 1)
-    if held is not None and held.axis not in (None, columns):
-        return f"its weights are scaled along axis {held.axis}, not by output"
     return _fan_in(weights[-1] if op.attributes.get("transB") else weights[-2])
 
 

@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import helper, numpy_helper
 
+from isa.diagnostics import Findings
+
 Array = NDArray[Any]
 IntArray = NDArray[np.integer[Any]]
 NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
@@ -112,7 +114,7 @@ class Net:
     """Operators in topological order, and what is known of their tensors.
 
     shapes: full ONNX shapes with batch 1. types: ONNX element types. batched: tensors whose
-    axis 0 is the batch.
+    axis 0 is the batch. notes: warnings for the user.
     """
 
     opset: int
@@ -125,6 +127,7 @@ class Net:
     quantized: dict[str, Quantized] = field(default_factory=dict)
     qparams: dict[str, QParams] = field(default_factory=dict)
     batched: set[str] = field(default_factory=set)
+    notes: Findings = field(default_factory=Findings)
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is known at compile time, as floats, integers or 8-bit integers."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from isa.diagnostics import Location
 from pimc.frontend.net import Array, Net, Op
 from pimc.frontend.regions import constant_axes
 
@@ -25,6 +26,7 @@ def simplify(net: Net) -> None:
     drop_identities(net)
     _split_sums(net)
     _turn_constants(net)
+    _free_odd_weights(net)
     _fold_scalings(net)
     net.remove_unused()
 
@@ -102,6 +104,29 @@ def _turn_constants(net: Net) -> None:
             op = replace(op, op_type="Add", inputs=(negative, op.inputs[0]))
         ops.append(op)
     net.ops = ops
+
+
+def _free_odd_weights(net: Net) -> None:
+    """Let go of the user's weight integers where their scales do not go by output channel."""
+    for at, op in enumerate(net.ops):
+        if op.op_type not in ("Conv", "Gemm", "MatMul") or op.input(1) not in net.quantized:
+            continue
+        name = op.inputs[1]
+        held = net.quantized[name]
+        by_rows = op.op_type == "Conv" or op.attributes.get("transB")
+        axis = 0 if op.op_type == "Conv" else held.values.ndim - (2 if by_rows else 1)
+        if held.axis in (None, axis) and held.values.dtype != np.int32:
+            continue
+        real = net.fresh(f"{name}_real")
+        net.constants[real] = held.real()
+        net.add_like(real, name)
+        net.ops[at] = replace(op, inputs=(op.inputs[0], real, *op.inputs[2:]))
+        net.notes.warning(
+            "F224",
+            f"{op.op_type} `{op.name}`: its weights have a scale per axis {held.axis}, which no "
+            "integer matrix product can use; they are quantized again per output channel",
+            Location(node=f"{op.op_type} `{op.name}`"),
+        )
 
 
 def _fold_scalings(net: Net) -> None:

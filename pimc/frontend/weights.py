@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pimc.frontend.net import Array, Quantized
+from pimc.frontend.net import NUMPY_TYPES, Array, Quantized
 
 _BIAS_LIMIT = 2.0**29  # leaves room for the products beside the bias in 32 bits
 
@@ -48,6 +48,22 @@ def quantize_layer(
     )
     integers = None if bias is None else quantize_bias(offset, x_scale, held)
     return Layer(held, integers)
+
+
+def matching(weights: Quantized, dtype: str) -> Quantized:
+    """The same weights in the integer type of the activations, values and zero points moved.
+
+    onnxruntime has no kernel for s8 x u8, and its u8 x s8 saturates 16-bit sums on processors
+    without VNNI; equal types are exact everywhere.
+    """
+    wanted = NUMPY_TYPES[dtype]
+    if weights.values.dtype == wanted:
+        return weights
+    step = 128 if dtype == "u8" else -128
+    values, zero = (
+        (array.astype(np.int16) + step).astype(wanted) for array in (weights.values, weights.zero)
+    )
+    return replace(weights, values=values, zero=zero)
 
 
 def quantize_bias(bias: Array, x_scale: np.float32, weights: Quantized) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import MICROSOFT, Array, Op, Quantized
-from pimc.frontend.weights import Layer, quantize_bias, quantize_layer
+from pimc.frontend.weights import Layer, matching, quantize_bias, quantize_layer
 
 
 def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
@@ -22,7 +22,7 @@ def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
         [
             build.ints[op.inputs[0]],
             *build.scale_and_zero(op.inputs[0]),
-            *_weights(build, op.inputs[1], weights),
+            *_weights(build, op, weights),
             *build.scale_and_zero(op.output),
             *_bias(build, op, layer),
         ],
@@ -63,7 +63,7 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
             [
                 source,
                 *build.scale_and_zero(op.inputs[0]),
-                *_weights(build, op.inputs[1], layer.weights),
+                *_weights(build, op, layer.weights),
                 *build.scale_and_zero(op.output),
             ],
             [build.hold(op.output)],
@@ -77,7 +77,7 @@ def _qgemm(build: Builder, op: Op, layer: Layer, source: str, output: str) -> No
         [
             source,
             *build.scale_and_zero(op.inputs[0]),
-            *_weights(build, op.inputs[1], layer.weights),
+            *_weights(build, op, layer.weights),
             *(_bias(build, op, layer) or [""]),
             *build.scale_and_zero(op.output),
         ],
@@ -144,7 +144,9 @@ def _kept_bias(
     return held.values.reshape(-1).astype(np.int32)
 
 
-def _weights(build: Builder, name: str, held: Quantized) -> tuple[str, str, str]:
+def _weights(build: Builder, op: Op, held: Quantized) -> tuple[str, str, str]:
+    name = op.inputs[1]
+    held = matching(held, build.qparams[op.inputs[0]].dtype)
     return (
         build.constant(f"{name}_quantized", held.values),
         build.constant(f"{name}_scale", held.scale),

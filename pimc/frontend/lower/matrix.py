@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from passes.graph import MatrixNode
 from pimc.frontend.lower.model import ReferenceModel, attributes
 from pimc.frontend.lower.state import State
-from pimc.frontend.net import Array, QParams
+from pimc.frontend.net import Array, IntArray, QParams
 
 
 def lower_conv(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
@@ -77,8 +77,8 @@ def _lower_product(
 
 
 def _vector_source(
-    state: State, tensor: str, x: QParams, weights: NDArray[np.integer]
-) -> tuple[str, NDArray[np.integer]]:
+    state: State, tensor: str, x: QParams, weights: IntArray
+) -> tuple[str, IntArray]:
     """The value that a product reads, and the weights [outputs, rows, columns, channels] for it.
 
     A vector that is a permutation of one whole value (a flattened image) is never laid out: the
@@ -105,14 +105,14 @@ def requant_scale(x: QParams, w_scale: Array, y: QParams) -> NDArray[np.float32]
     return np.asarray(product / y.scale, np.float32)
 
 
-def _centred(values: Array, zero: Array, axis: int) -> NDArray[np.integer]:
-    """Weights minus their zero point; int8 where there is nothing to subtract."""
-    if not np.any(zero):
-        return values if values.dtype == np.int8 else values.astype(np.int16)
+def _centred(values: Array, zero: Array, axis: int) -> IntArray:
+    """Weights minus their zero point; int8 where that holds them."""
     shape = [1] * values.ndim
     if zero.size > 1:
         shape[axis] = zero.size
-    return values.astype(np.int16) - zero.astype(np.int16).reshape(shape)
+    centred = values.astype(np.int16) - zero.astype(np.int16).reshape(shape)
+    fits = centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127
+    return np.asarray(centred, np.int8 if fits else np.int16)
 
 
 def _bias(bias: Array | None, outputs: int) -> NDArray[np.int32]:
