@@ -52,9 +52,13 @@ class Step:
 
 @dataclass(eq=False)
 class Unit:
-    """A unit in motion. starts, causes: of its instructions so far; cause: of the wait before."""
+    """A unit in motion. rank: its place among the units of its core, in text order.
+
+    starts, causes: of its instructions so far; a cause is the main reason of the wait before.
+    """
 
     core: int
+    rank: int
     ends: Times
     image_cycles: int  # in which the core can hand out one image
     steps: list[Step] = field(default_factory=list)
@@ -103,9 +107,9 @@ class Wiring:
         """The units of one core at cycle 0."""
         fetch = self._target.events.instruction_fetch.cycles
         units = []
-        for plan in table.units:
+        for rank, plan in enumerate(table.units):
             ends = Times(REASONS.index(plan.kind))
-            ends.unit = Unit(table.core, ends, fetch * table.length)
+            ends.unit = Unit(table.core, rank, ends, fetch * table.length)
             units.append(ends.unit)
         for index, unit in enumerate(units):
             self._add_steps(table, index, units, unit, fetch)

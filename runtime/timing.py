@@ -58,7 +58,7 @@ class _Simulation:
         channels = {channel.name: channel for channel in program.channels}
         self.wiring = Wiring(target, channels, self.mesh)
         self.units = [self.wiring.units(table) for table in tables]
-        self.heap: list[tuple[int, int, int, Message | Unit]] = []
+        self.heap: list[tuple[int, int, int, int, Message | Unit]] = []
         self.events = 0
 
     def run(self) -> Timeline:
@@ -68,7 +68,7 @@ class _Simulation:
                 self._advance([unit])
         heap = self.heap
         while heap:
-            time, _, _, item = heapq.heappop(heap)
+            time, *_, item = heapq.heappop(heap)
             if isinstance(item, Message):
                 self._move(item, time)
             else:
@@ -77,9 +77,13 @@ class _Simulation:
         return self._timeline()
 
     def _push(self, time: int, core: int, item: Message | Unit) -> None:
-        """Ask for a link at ``time``; those who ask in the same cycle go by their core."""
+        """Ask for a link at ``time``; who ask in the same cycle go by core, then by unit.
+
+        Two messages of one core never ask for the same link in the same cycle.
+        """
         self.events += 1
-        heapq.heappush(self.heap, (time, core, self.events, item))
+        rank = item.rank if isinstance(item, Unit) else 0
+        heapq.heappush(self.heap, (time, core, rank, self.events, item))
 
     def _advance(self, ready: list[Unit]) -> None:
         """Run the units of ``ready``, and all that they wake, until each of them waits."""
