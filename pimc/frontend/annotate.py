@@ -367,4 +367,4 @@ _HANDLERS: dict[str, Callable[[Annotator, Op], bool]] = {
     "Unsqueeze": _reshape_constant,
 }
 # operators that must be gone afterwards; the others in the table may stay as they are
-QUANTIZED_OPS = tuple(sorted(name for name in _HANDLERS if name.startswith("Q")))
+QUANTIZED_OPS = tuple(sorted(n for n in _HANDLERS if n.startswith("QLinear") or n == "QGemm"))

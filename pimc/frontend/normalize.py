@@ -15,11 +15,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
-from onnx import numpy_helper, shape_inference, version_converter
+from onnx import helper, numpy_helper, shape_inference, version_converter
 from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.load import opset_of
+from pimc.frontend.net import MICROSOFT
+from pimc.frontend.session import run_on_zeros
 
 OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 IR_VERSION = 10
@@ -49,6 +51,7 @@ def normalize(
     batched = _bind_inputs(work, dict(input_shapes or {}))
     _forget_shapes(work)
     work = _convert(work)
+    work = _with_microsoft_shapes(work)
     work = _optimize(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
@@ -70,6 +73,34 @@ def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
                 hint="export the model again with opset 17 or newer",
             )
         ) from error
+
+
+def _with_microsoft_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Note the shapes behind operators of com.microsoft, which onnx cannot infer: run them once.
+
+    A model that does not run is left as it is; the checks of the operators will say more about
+    it than onnxruntime does.
+    """
+    if all(node.domain != MICROSOFT for node in model.graph.node):
+        return model
+    work = onnx.ModelProto()
+    work.CopyFrom(model)
+    known = {value.name for value in work.graph.output}
+    names = [name for node in work.graph.node for name in node.output if name]
+    work.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in known)
+    try:
+        results = run_on_zeros(work)
+    except PimError:
+        return model
+    outputs = {value.name: value for value in model.graph.output}
+    for name, array in results.items():
+        elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        info = helper.make_tensor_value_info(name, elem_type, array.shape)
+        if name in outputs:
+            outputs[name].CopyFrom(info)
+        else:
+            model.graph.value_info.append(info)
+    return model
 
 
 def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -32,11 +32,14 @@ def simplify(net: Net) -> None:
 
 
 def drop_identities(net: Net) -> None:
-    """Let readers of an Identity, a Dropout or a cast between equal types read its input."""
+    """Let readers of an Identity, a Dropout or a cast between equal types read its input.
+
+    An Identity with parameters of its own stays: it requantizes.
+    """
     names: dict[str, str] = {}
     kept = []
     for op in net.ops:
-        if _is_identity(net, op):
+        if _is_identity(net, op) and op.output not in net.qparams:
             names[op.output] = names.get(op.inputs[0], op.inputs[0])
         else:
             kept.append(op)

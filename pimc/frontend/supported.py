@@ -98,7 +98,10 @@ def _refusal(
     rule = RULES.get(op.op_type)
     if op.op_type in _CONTROL_FLOW:
         return "F213", "control flow decides at run time; the machine runs one fixed stream", None
-    if op.op_type in QUANTIZED_OPS:
+    is_rest = op.op_type in ("QuantizeLinear", "DequantizeLinear") and any(
+        net.types.get(name) != _FLOAT for name in (op.inputs[0], op.output)
+    )
+    if op.op_type in QUANTIZED_OPS or is_rest:
         return "F211", "scales, zero points and weights must be constants, activations 8 bits", None
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", "`pimc ops` lists what is"

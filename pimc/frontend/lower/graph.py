@@ -65,7 +65,7 @@ def _lower_inputs(state: State, model: ReferenceModel) -> list[str]:
         if port.name in state.infos:
             axis = _wanted_axis(state, model, port.name, port.name)
             name = state.make(port.name, axis, None, port.name)
-            state.leave_open(name, zero=True)
+            state.leave_open(name, zero=True, scale=False)  # the host hands in integers
         else:
             node = model.readers[port.name][0]
             qparams = model.qparams(node.input[1], node.input[2])

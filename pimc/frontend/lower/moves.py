@@ -9,9 +9,9 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from pimc.frontend.lower.model import ReferenceModel, attributes
-from pimc.frontend.lower.session import open_session
 from pimc.frontend.lower.state import CONSTANT, Elements, State
 from pimc.frontend.regions import MOVES
+from pimc.frontend.session import open_session
 
 MOVE_OPS = MOVES | {"Concat", "Identity"}
 _NOT_IN_ONNXRUNTIME = frozenset(("DepthToSpace", "SpaceToDepth"))  # on 32-bit integers

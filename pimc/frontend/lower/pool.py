@@ -79,7 +79,7 @@ def lower_window_sum(state: State, model: ReferenceModel, quantize: onnx.NodePro
     output = quantize.output[0]
     name = state.make(output, axis, y)
     state.held[output].qparams = None  # its scale of 1 is none: the sum is scaled before
-    state.leave_open(name, scale=True)
+    state.leave_open(name, zero=False, scale=True)
     factor = model.array(product.input[1])
     scale = factor.reshape(1) if factor.size == 1 else factor.reshape(-1, factor.shape[-1], 1)
     pads = tuple(given["pads"])

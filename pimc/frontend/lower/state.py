@@ -255,12 +255,13 @@ class State:
         self.nodes.append(LutNode(f"{copy.name}/reinterpret", (value.name,), copy.name, table))
         return copy.name
 
-    def leave_open(self, name: str, zero: bool = False, scale: bool = False) -> None:
-        """Let the first consumer of a value tell its zero point, its scale, or both."""
-        if zero:
-            self._open_zero.add(name)
-        if scale:
-            self._open_scale.add(name)
+    def leave_open(self, name: str, zero: bool, scale: bool) -> None:
+        """Say whether the first consumer of a value may tell its zero point and its scale."""
+        for is_open, names in ((zero, self._open_zero), (scale, self._open_scale)):
+            if is_open:
+                names.add(name)
+            else:
+                names.discard(name)
 
     def graph(self, inputs: list[str], outputs: list[str]) -> Graph:
         """The finished graph, without nodes and values that no output needs."""

@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pimc.frontend.lower.session import open_session
 from pimc.frontend.net import IntArray
+from pimc.frontend.session import open_session
 
 
 @dataclass(frozen=True, eq=False)
