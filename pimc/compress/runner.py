@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from isa.diagnostics import Diagnostic, PimError
 
@@ -105,6 +105,14 @@ def _free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         dims = value.type.tensor_type.shape.dim
         if value.name not in constants and dims:
             dims[0].dim_param = "images"
+    shapes = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
+    for tensor in free.graph.initializer:
+        if tensor.name not in shapes:
+            continue
+        shape = numpy_helper.to_array(tensor).copy()
+        if shape.size and shape[0] == 1:  # fixed at batch 1: take the axis over as it comes
+            shape[0] = 0
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
     return free
 
 
@@ -112,7 +120,7 @@ def _session(model: onnx.ModelProto) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # a refusal is raised, and reported once
     options.intra_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(
