@@ -204,6 +204,16 @@ RUNTIME: Final[dict[str, Code]] = {
         "unknown, an element type differs, a shape is not [images, rows, columns, channels], or "
         "the inputs differ in their number of images. All findings are listed at once.",
     ),
+    "R702": Code(
+        "unreadable data file",
+        "Samples are read from npz files of plain number arrays, one array per model input and "
+        "`labels` where there are any. Arrays of Python objects are refused.",
+    ),
+    "R703": Code(
+        "samples do not fit the model",
+        "Each array must be named like a model input and have its shape behind a leading axis of "
+        "samples; `labels` may stand beside them. Floats must be finite.",
+    ),
     "R710": Code(
         "region out of bounds",
         "An instruction touched elements outside of a buffer or tensor. The verifier finds this "
@@ -234,10 +244,25 @@ RUNTIME: Final[dict[str, Code]] = {
 }
 
 # ------------------------------------------------------------------ X8xx: verification failed
-CHECK: Final[dict[str, Code]] = {}
+CHECK: Final[dict[str, Code]] = {
+    "X801": Code(
+        "blocks do not give the weights back",
+        "After every compile the cells, selectors and routes of the program are folded back into a "
+        "matrix and compared with the integer weights of the model. They differ here, so the "
+        "program was not written. This is a bug in pimc.",
+    ),
+}
 
 # ------------------------------------------------------------------ U9xx: usage
 USAGE: Final[dict[str, Code]] = {
+    "U901": Code(
+        "wrong option value",
+        "The value of a command line option cannot be read; the message shows the expected form.",
+    ),
+    "U902": Code(
+        "unknown name",
+        "There is no mapping, layer or error code of this name; the message lists those there are.",
+    ),
     "U950": Code(
         "wrong compression option",
         "A compression reads `kind:key=value,key=value`, for example `pattern:keep=4,patterns=8`, "

@@ -21,8 +21,9 @@ Pair = tuple[int, int]
 class Value:
     """One tensor. Real value = (integer - zero) * scale.
 
-    onnx_name names the tensor of ``reference.onnx`` with the same integers; onnx_shape is its
-    shape without the batch axis; transposing by ``order`` and reshaping gives ``shape``.
+    name: of a graph input or output, the model's own name of it. onnx_name names the tensor of
+    ``reference.onnx`` with the same integers; onnx_shape is its shape without the batch axis;
+    transposing by ``order`` and reshaping gives ``shape``.
     scale is None where the ONNX tensor itself holds integers without a scale.
     """
 

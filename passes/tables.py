@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from isa.program import DTYPES, Table
 
+# Names of buffers (passes/emit*.py; numbered where a core has several). Tensors must not take
+# them: a core's buffers and the global tensors share one namespace.
+_BUFFERS = re.compile(r"(rows|row|acc|part|out|in|side|constant)\d*")
 INLINE_ELEMENTS = 16  # tables up to this size stand in the text, where a person can read them
 
 
@@ -21,7 +24,8 @@ class Names:
 
     def fresh(self, wish: str) -> str:
         base = re.sub(r"[^\w.]+", "_", wish, flags=re.ASCII).strip("_.") or "t"
-        base = f"t{base}" if base[0].isdigit() else base
+        if base[0].isdigit() or _BUFFERS.fullmatch(base):
+            base = f"t_{base}"
         name, count = base, 2
         while name in self.taken:
             name, count = f"{base}_{count}", count + 1

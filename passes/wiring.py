@@ -63,7 +63,7 @@ class Wiring:
             self.names.fresh(name),
             value.dtype,
             value.shape,
-            value.onnx_name,
+            value.onnx_name if role == "inner" else name,
             value.onnx_shape,
             value.order,
             value.scale,

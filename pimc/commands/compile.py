@@ -1,0 +1,151 @@
+"""``pimc compile``: a model file becomes a proved program folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pimc.commands.options import (
+    json_option,
+    quiet_option,
+    read_shapes,
+    read_target,
+    read_tiles,
+    target_options,
+)
+from pimc.console import counting, phases, show_json, show_table, show_warnings
+
+if TYPE_CHECKING:
+    from pimc.check import Verification
+    from pimc.driver import Compiled
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder; default NAME.pim.")
+@target_options
+@click.option("--tiles", metavar="N|auto", help="Cores of the chip; auto grows it until all fits.")
+@click.option("--calib", type=click.Path(path_type=Path), help="Samples for the ranges, npz.")
+@click.option(
+    "--calib-method",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="minmax",
+    show_default=True,
+)
+@click.option("--seed", default=0, show_default=True, help="Of random samples, without --calib.")
+@click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1,3,224,224")
+@click.option("--mapping", default="ou-tile", show_default=True, help="How weights become blocks.")
+@click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
+@click.option(
+    "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
+)
+@click.option("--samples", type=click.IntRange(min=1), help="Verify on the first so many.")
+@click.option("--timing", is_flag=True, help="Seconds of each phase, on stderr.")
+@json_option
+@quiet_option
+def compile_command(**arguments: Any) -> None:
+    """Compile MODEL (float, QDQ or QOperator ONNX) to a program folder."""
+    output = arguments["output"] or Path(arguments["model"].stem + ".pim")
+    feeds, compiled = _compile(arguments)
+    found = _verify(compiled, feeds, arguments) if feeds is not None else None
+    report = dict(compiled.report)
+    compiled.save(output)
+    report["program"] = str(output)
+    if found is not None:
+        report["verify"] = found.as_json()
+    if arguments["timing"]:
+        for phase, seconds in compiled.seconds.items():
+            click.echo(f"{seconds:8.3f} s  {phase}", err=True)
+    if arguments["as_json"]:
+        show_json(report)
+    else:
+        _show(report, compiled)
+    if found is not None and found.max_abs_diff_lsb:
+        sys.exit(1)
+
+
+def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
+    """Read the inputs and compile; the samples of --verify are read before, to fail early."""
+    target = read_target(arguments["target"], arguments["overrides"])
+    shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
+    from pimc.data import LABELS, first_samples, read_data
+    from pimc.driver import CompileOptions, compile_model, file_sha256
+    from pimc.frontend.build import FrontendOptions
+
+    feeds = calibration = None
+    if arguments["data"] is not None:
+        feeds = first_samples(read_data(arguments["data"]), arguments["samples"])
+    if arguments["calib"] is not None:
+        calibration = read_data(arguments["calib"])
+        calibration.pop(LABELS, None)
+    frontend = FrontendOptions(
+        input_shapes=shapes, calibration_method=arguments["calib_method"], seed=arguments["seed"]
+    )
+    options = CompileOptions(frontend, arguments["mapping"], tiles, arguments["allow_clipping"])
+    with phases(arguments["quiet"]) as progress:
+        compiled = compile_model(arguments["model"], target, calibration, options, progress)
+    show_warnings(compiled.warnings)
+    compiled.report["inputs"] = {
+        str(path): file_sha256(path)
+        for path in (arguments["model"], arguments["calib"], arguments["data"])
+        if path is not None
+    }
+    return feeds, compiled
+
+
+def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verification:
+    from pimc.check import verify_program
+
+    with counting("verify", arguments["quiet"]) as progress:
+        return verify_program(
+            compiled.program,
+            compiled.target,
+            compiled.reference,
+            compiled.float_model,
+            feeds,
+            per_layer=True,
+            progress=progress,
+        )
+
+
+def _show(report: dict[str, Any], compiled: Compiled) -> None:
+    target = compiled.target
+    available = target.cores
+    click.echo(f"{report['program']}: {report['layers']} weight layers on {target.name}")
+    show_table(
+        ("cores", "crossbars", "OU blocks", "stored columns", "instructions", "seconds"),
+        [
+            (
+                f"{report['cores']} of {available}",
+                report["crossbars"],
+                report["ou_blocks"],
+                report["stored_columns"],
+                report["instructions"],
+                report["compile_s"],
+            )
+        ],
+    )
+    click.echo("reconstructs: the programmed blocks give back every integer weight")
+    if "verify" in report:
+        show_verification(report["verify"])
+
+
+def show_verification(found: dict[str, Any]) -> None:
+    """The lines that `compile --verify` and `verify` print."""
+    verdict = "equal" if found["equal"] else "DIFFERENT"
+    click.echo(
+        f"{verdict}: largest difference from onnxruntime {found['max_abs_diff_lsb']} LSB over "
+        f"{len(found['layers'])} tensors, {found['samples']} samples"
+    )
+    if "float_top1_agreement" in found:
+        noise = found["float_sqnr_db"]
+        quality = "no difference" if noise is None else f"SQNR {noise:.1f} dB"
+        agreement = found["float_top1_agreement"]
+        click.echo(f"against the float model: top-1 agreement {agreement:.1%}, {quality}")
+    if "accuracy" in found:
+        known = (("float", "float_accuracy"), ("reference", "reference_accuracy"))
+        others = ", ".join(f"{name} {found[key]:.1%}" for name, key in known if key in found)
+        click.echo(f"accuracy {found['accuracy']:.1%} ({others})")

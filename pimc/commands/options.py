@@ -1,0 +1,76 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from isa.diagnostics import Diagnostic, PimError
+
+if TYPE_CHECKING:
+    from isa.target import Target
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+
+
+def target_options(command: Command) -> Command:
+    """--target and --set."""
+    override = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one number of the target, e.g. --set adc.bits=5. Repeatable.",
+    )
+    name = click.option(
+        "--target",
+        default="ou9x8",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help="The chip; `pimc targets list` names the shipped ones.",
+    )
+    return name(override(command))
+
+
+def read_target(name: str, overrides: tuple[str, ...]) -> Target:
+    """The target of the options. Raises PimError U901 or T1xx."""
+    from isa.target import load_target
+
+    return load_target(name, dict(_pair(text, "--set", "KEY=VALUE") for text in overrides))
+
+
+def read_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name, from ``x=1,3,224,224``. Raises PimError U901."""
+    shapes = {}
+    for text in texts:
+        name, sizes = _pair(text, "--input-shape", "NAME=1,3,224,224")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+        except ValueError:
+            raise PimError(_wrong("--input-shape", text, "NAME=1,3,224,224")) from None
+    return shapes
+
+
+def read_tiles(text: str | None) -> int | str | None:
+    """None, "auto" or a positive number. Raises PimError U901."""
+    if text is None or text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise PimError(_wrong("--tiles", text, "a number of cores, or `auto`"))
+    return int(text)
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise PimError(_wrong(option, text, form))
+    return name, value
+
+
+def _wrong(option: str, text: str, form: str) -> Diagnostic:
+    return Diagnostic("U901", f"{option} `{text}` cannot be read", hint=f"expected {form}")

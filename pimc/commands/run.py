@@ -1,0 +1,118 @@
+"""``pimc run`` and ``pimc verify``: execute a program folder's text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pimc.commands.compile import show_verification
+from pimc.commands.options import json_option, quiet_option
+from pimc.console import counting, show_json, show_table
+
+PROGRAM = click.argument("program", type=click.Path(path_type=Path))
+
+
+@click.command("run")
+@PROGRAM
+@click.option("--input", "source", type=click.Path(path_type=Path), help="Samples, npz.")
+@click.option("--output", type=click.Path(path_type=Path), help="Outputs, npz.")
+@click.option("--fill", type=click.Choice(["random"]), help="Random samples instead of --input.")
+@click.option("--samples", type=click.IntRange(min=1), help="The first so many samples.")
+@click.option("--seed", default=0, show_default=True, help="Of --fill random.")
+@json_option
+def run_command(
+    program: Path,
+    source: Path | None,
+    output: Path | None,
+    fill: str | None,
+    samples: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run PROGRAM on samples and write its outputs."""
+    if (source is None) == (fill is None):
+        raise click.UsageError("give samples with --input FILE.npz, or --fill random")
+    import pimc
+    from pimc.data import LABELS, first_samples, random_feeds, read_data, write_data
+
+    loaded = pimc.load(program)
+    if source is None:
+        feeds = random_feeds(loaded.program, samples or 1, seed)
+    else:
+        feeds = first_samples(read_data(source), samples)
+        feeds.pop(LABELS, None)
+    outputs = loaded.run(feeds)
+    if output is not None:
+        write_data(output, outputs)
+    shapes = {name: list(values.shape) for name, values in outputs.items()}
+    if as_json:
+        show_json({"outputs": shapes, "written": None if output is None else str(output)})
+    else:
+        show_table(("output", "shape", "largest"), _rows(outputs))
+
+
+def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (name, "x".join(map(str, values.shape)), f"{float(abs(values).max()):.6g}")
+        for name, values in outputs.items()
+    ]
+
+
+@click.command("verify")
+@PROGRAM
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Samples, npz; random ones if absent."
+)
+@click.option("--samples", type=click.IntRange(min=1), help="The first so many; 16 random ones.")
+@click.option("--per-layer", is_flag=True, help="Compare and list every inner tensor.")
+@json_option
+@quiet_option
+def verify_command(
+    program: Path,
+    data: Path | None,
+    samples: int | None,
+    per_layer: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compare PROGRAM with onnxruntime on its reference model, and with the float model.
+
+    Every inner tensor is compared; exit code 1 when any integer differs.
+    """
+    from isa import container
+    from isa import verify as verifier
+    from pimc.check import verify_program
+    from pimc.data import first_samples, random_feeds, read_data
+    from pimc.driver import load_models
+
+    loaded = container.load(program)
+    verifier.check(loaded.program, loaded.target, loaded.source)
+    reference, float_model = load_models(program)
+    if data is None:
+        click.echo("warning: no --data, so the samples are random noise", err=True)
+        feeds = random_feeds(loaded.program, samples or 16, seed=0)
+    else:
+        feeds = first_samples(read_data(data), samples)
+    with counting("verify", quiet or as_json) as progress:
+        found = verify_program(
+            loaded.program,
+            loaded.target,
+            reference,
+            float_model,
+            feeds,
+            per_layer=True,
+            progress=progress,
+        )
+    report = {"program": str(program), "target": loaded.target.name, **found.as_json()}
+    if as_json:
+        show_json(report)
+    else:
+        if per_layer:
+            rows = [(layer["name"], layer["max_abs_diff_lsb"]) for layer in report["layers"]]
+            show_table(("tensor", "largest difference, LSB"), rows)
+        show_verification(report)
+    if not report["equal"]:
+        sys.exit(1)

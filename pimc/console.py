@@ -1,0 +1,110 @@
+"""Console: results to stdout, everything else to stderr, errors to exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from isa.codes import EXIT_INTERNAL
+from isa.diagnostics import Diagnostic, PimError
+
+EXIT_INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The command group: turns what commands raise into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PimError as error:
+            click.echo(error.render(color=_has_color()), err=True)
+            ctx.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
+            raise
+        except Exception as error:
+            _report_bug(error)
+            ctx.exit(EXIT_INTERNAL)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are declared, which is the order in which they are used."""
+        return list(self.commands)
+
+
+def _report_bug(error: Exception) -> None:
+    """An internal error without a traceback, unless PIMC_DEBUG asks for one."""
+    what = f"{type(error).__name__}: {error}"
+    hint = "please report it with the command and the input; PIMC_DEBUG=1 shows where it happened"
+    finding = Diagnostic("I999", f"pimc failed: {what}", hint=hint)
+    click.echo(finding.render(color=_has_color()), err=True)
+    if os.environ.get("PIMC_DEBUG") == "1":
+        traceback.print_exception(error)
+
+
+def _has_color() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+def show_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
+def show_warnings(warnings: Sequence[Diagnostic]) -> None:
+    for warning in warnings:
+        click.echo(warning.render(color=_has_color()), err=True)
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A plain table on stdout; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(headers))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = zip(values, widths, right, strict=True)
+        return "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in padded).rstrip()
+
+    click.echo(line(list(headers)))
+    for row in cells:
+        click.echo(line(row))
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+@contextmanager
+def phases(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr that names the current phase; nothing off a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda phase: None
+        return
+    from rich.console import Console  # late: drawing is not for every command
+
+    with Console(stderr=True).status("starting") as status:
+        yield lambda phase: status.update(phase)
+
+
+@contextmanager
+def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; nothing off a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

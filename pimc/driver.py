@@ -1,0 +1,194 @@
+"""The driver: from a model file to a proved program, and to a program folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import onnx
+
+import pimc
+from isa import container, verify
+from isa.assembly import data_arrays, parse_with_source
+from isa.diagnostics import Diagnostic, PimError
+from isa.printer import print_program
+from isa.program import Program, walk
+from isa.target import Target
+from passes.pipelines import DEFAULT_MAPPING, pipeline, run_passes
+from pimc.data import Array
+from pimc.frontend.build import FrontendOptions, Imported, import_model
+from pimc.proof import check_conversions, check_reconstruction, dense_columns
+
+REPORT_SCHEMA = 1
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What a user may choose.
+
+    tiles: cores of the chip: None for the target's own, "auto" to grow the mesh until the model
+    fits, or a number. allow_clipping: compile although a conversion may saturate (lossy).
+    """
+
+    frontend: FrontendOptions = field(default_factory=FrontendOptions)
+    mapping: str = DEFAULT_MAPPING
+    tiles: int | str | None = None
+    allow_clipping: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A program as parsed back from its text, and all that belongs to it.
+
+    seconds: time of each phase. report: what `pimc compile --json` prints.
+    """
+
+    program: Program
+    target: Target
+    reference: onnx.ModelProto
+    float_model: onnx.ModelProto
+    report: dict[str, Any]
+    seconds: dict[str, float]
+    warnings: tuple[Diagnostic, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write the program folder ``path``; nothing is left behind when that fails."""
+        container.save(
+            path,
+            self.program,
+            self.target,
+            {
+                "reference.onnx": self.reference.SerializeToString(),
+                "float.onnx": self.float_model.SerializeToString(),
+                "report.json": (json.dumps(self.report, indent=2) + "\n").encode(),
+            },
+        )
+
+
+def compile_model(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    target: Target,
+    calibration: Mapping[str, Array] | None = None,
+    options: CompileOptions | None = None,
+    progress: Progress = lambda phase: None,
+) -> Compiled:
+    """Compile a model; the result has been printed, parsed, verified and proved.
+
+    calibration: float samples [n, ...] by input name. Raises PimError: F2xx for the model, M6xx
+    when it does not fit, X801 when the blocks do not give the weights back.
+    """
+    options = options or CompileOptions()
+    clock = _Clock(progress)
+    clock.start("import")
+    imported = import_model(model, calibration, options.frontend)
+    if isinstance(options.tiles, int):
+        target = target.with_cores(options.tiles)
+    steps = pipeline(target, options.mapping, options.tiles == "auto")
+    clock.start(steps[0].name)
+    later = iter([*(step.name for step in steps[1:]), "print and parse"])
+    program = run_passes(imported.graph, steps, lambda *_: clock.start(next(later)))
+    target = target.with_mesh(len(program.cores)) if options.tiles == "auto" else target
+    program, source = parse_with_source(print_program(program), data_arrays(program), "program.pim")
+    clock.start("verify")
+    verify.check(program, target, source)
+    if not options.allow_clipping:
+        check_conversions(program, target)
+    clock.start("prove")
+    check_reconstruction(program, imported.graph)
+    clock.stop()
+    report = _report(program, target, imported, options, clock.seconds)
+    report["model"] = str(model) if isinstance(model, str | os.PathLike) else None
+    return Compiled(
+        program,
+        target,
+        imported.reference,
+        imported.float_model,
+        report,
+        clock.seconds,
+        imported.warnings,
+    )
+
+
+def _report(
+    program: Program,
+    target: Target,
+    imported: Imported,
+    options: CompileOptions,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    matrices = list(program.matrices())
+    return {
+        "schema": REPORT_SCHEMA,
+        "pimc_version": pimc.__version__,
+        "target": target.name,
+        "target_sha256": target.sha256,
+        "mapping": options.mapping,
+        "reconstructs": True,  # compile_model has raised otherwise
+        "may_clip": options.allow_clipping,
+        "layers": len({matrix.layer for matrix in matrices}),
+        "cores": len(program.cores),
+        "cores_available": target.cores,
+        "crossbars": sum(matrix.blocks.crossbars for matrix in matrices),
+        "dense_columns": dense_columns(imported.graph, target),
+        "stored_columns": sum(matrix.blocks.columns for matrix in matrices),
+        "ou_blocks": sum(matrix.blocks.blocks(target.ou.columns) for matrix in matrices),
+        "routes": sum(matrix.blocks.route_count() for matrix in matrices),
+        "host_mac_share": 0.0,
+        "instructions": sum(1 for core in program.cores for _ in walk(core.body)),
+        "compile_s": round(sum(seconds.values()), 3),
+    }
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of an input file, for reports."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _Clock:
+    """Seconds per phase."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._phase, self._since = "", 0.0
+
+    def start(self, phase: str) -> None:
+        self.stop()
+        self._phase, self._since = phase, perf_counter()
+        self._progress(phase)
+
+    def stop(self) -> None:
+        if self._phase:
+            self.seconds[self._phase] = perf_counter() - self._since
+        self._phase = ""
+
+
+def load_models(path: str | Path) -> tuple[onnx.ModelProto, onnx.ModelProto | None]:
+    """reference.onnx and float.onnx of a program folder. Raises PimError C510 for a damaged one."""
+    reference = _load_model(Path(path) / "reference.onnx")
+    if reference is None:
+        raise PimError(
+            Diagnostic(
+                "C510",
+                f"`{path}` has no reference.onnx, so there is nothing to verify it against",
+                hint="programs made by `pimc asm` can be run, not verified",
+            )
+        )
+    return reference, _load_model(Path(path) / "float.onnx")
+
+
+def _load_model(file: Path) -> onnx.ModelProto | None:
+    if not file.is_file():
+        return None
+    try:
+        return onnx.load_from_string(file.read_bytes())
+    except Exception as error:  # protobuf raises its own, undocumented classes
+        raise PimError(Diagnostic("C510", f"`{file}` is damaged: {error}")) from error
