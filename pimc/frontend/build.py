@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
-from isa.diagnostics import Diagnostic
+from isa.diagnostics import Diagnostic, Location, PimError
 from passes.graph import Graph
 from pimc.frontend.annotate import annotate
 from pimc.frontend.assign import assign, holding, insert_requantizations, unknown_ranges
@@ -17,7 +17,7 @@ from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.load import ModelSource, load_model
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
-from pimc.frontend.normalize import normalize
+from pimc.frontend.normalize import Normalized, normalize
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net
@@ -63,15 +63,44 @@ def import_model(
     Raises PimError with every finding of the stage that refuses the model (codes F2xx).
     """
     options = options or FrontendOptions()
-    loaded = load_model(model)
-    normalized = normalize(loaded, options.input_shapes)
-    net = build_net(normalized.model, normalized.batched)
+    file = None if isinstance(model, onnx.ModelProto | bytes) else str(model)
+    try:
+        loaded = load_model(model)
+        net = _prepare(loaded, options)
+        reference = _quantize(net, calibration, options)
+        return Imported(lower(reference), reference, loaded, tuple(net.notes))
+    except PimError as error:
+        raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
+
+
+def _in_file(diagnostic: Diagnostic, file: str | None) -> Diagnostic:
+    """Say which file a finding is about, where only its node was known."""
+    at = diagnostic.at or Location()
+    return diagnostic if at.file or not file else replace(diagnostic, at=replace(at, file=file))
+
+
+def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> Net:
+    """The checked net; a fixed leading size counts as the batch where the images stay apart."""
+    shapes = options.input_shapes
+    try:
+        normalized = normalize(model, shapes)
+    except PimError as error:
+        if all(diagnostic.code != "F204" for diagnostic in error.diagnostics):
+            raise
+        normalized = normalize(model, shapes, split_batch=False)
+    net = _annotated(normalized)
+    if normalized.is_split and not net.output_tensors() <= net.batched:
+        net = _annotated(normalize(model, shapes, split_batch=False))
+    check_net(net, plan(net))
+    return net
+
+
+def _annotated(normalized: Normalized) -> Net:
+    net = build_net(normalized.model, normalized.outputs, normalized.batched)
     annotate(net)
     simplify(net)
-    check_net(net, plan(net))
     spread_batch(net)
-    reference = _quantize(net, calibration, options)
-    return Imported(lower(reference), reference, loaded, tuple(net.notes))
+    return net
 
 
 def _quantize(

@@ -8,7 +8,7 @@ model and a QOperator model differ only in how much of that is filled in, and on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -190,7 +190,9 @@ class Net:
         self.quantized = {name: v for name, v in self.quantized.items() if name in needed}
 
 
-def build_net(model: onnx.ModelProto, batched_inputs: frozenset[str]) -> Net:
+def build_net(
+    model: onnx.ModelProto, output_names: Sequence[str], batched_inputs: frozenset[str]
+) -> Net:
     """The Net of a normalized model; nothing is interpreted yet."""
     graph = model.graph
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -199,7 +201,10 @@ def build_net(model: onnx.ModelProto, batched_inputs: frozenset[str]) -> Net:
         for v in graph.input
         if v.name not in constants
     ]
-    outputs = [Port(v.name, v.name, v.type.tensor_type.elem_type) for v in graph.output]
+    outputs = [
+        Port(name, v.name, v.type.tensor_type.elem_type)
+        for name, v in zip(output_names, graph.output, strict=True)
+    ]
     shapes: dict[str, tuple[int, ...]] = {name: v.shape for name, v in constants.items()}
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):

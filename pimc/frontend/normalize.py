@@ -31,31 +31,41 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 
 @dataclass(frozen=True)
 class Normalized:
-    """A model with fixed shapes (batch 1), and the inputs whose leading axis is the batch."""
+    """A model with fixed shapes (batch 1), and the inputs whose leading axis is the batch.
+
+    outputs: the names that the user knows, in order; passes may have merged tensors behind them.
+    is_split: some input had a fixed leading size above 1, which was taken for a batch.
+    """
 
     model: onnx.ModelProto
     batched: frozenset[str]
+    outputs: tuple[str, ...]
+    is_split: bool
 
 
 def normalize(
-    model: onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
+    model: onnx.ModelProto,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    split_batch: bool = True,
 ) -> Normalized:
     """Return an equivalent model at fixed input shapes; ``model`` is not changed.
 
     input_shapes: full shapes by input name; a leading 1 or -1 stands for the batch.
+    split_batch: take fixed leading sizes above 1 for a batch too; the caller checks that the
+    images stay apart, and normalizes again without it when they do not.
     Raises PimError F205, F206, F207 (see isa.codes) and F204 when the shapes do not fit the graph.
     """
     work = onnx.ModelProto()
     work.CopyFrom(model)
     _refuse_bad_numbers(work)
-    batched = _bind_inputs(work, dict(input_shapes or {}))
+    batched, is_split = _bind_inputs(work, dict(input_shapes or {}), split_batch)
     _forget_shapes(work)
     work = _convert(work)
     work = _with_microsoft_shapes(work)
     work = _optimize(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
-    return Normalized(work, batched)
+    return Normalized(work, batched, tuple(v.name for v in model.graph.output), is_split)
 
 
 def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -109,14 +119,6 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     )
-    before(graph)
-    optimizer.optimize_ir(
-        graph,
-        input_size_limit=_UNLIMITED,
-        output_size_limit=_UNLIMITED,
-        should_fold=_should_fold,
-    )
-    rewriter.rewrite(graph)
     after = ir.passes.Sequential(
         common.IdentityEliminationPass(),
         common.CommonSubexpressionEliminationPass(),
@@ -126,7 +128,21 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
         common.TopologicalSortPass(),
         common.NameFixPass(),
     )
-    after(graph)
+    try:
+        before(graph)
+        optimizer.optimize_ir(
+            graph,
+            input_size_limit=_UNLIMITED,
+            output_size_limit=_UNLIMITED,
+            should_fold=_should_fold,
+        )
+        rewriter.rewrite(graph)
+        after(graph)
+    except Exception as error:  # the passes run on whatever a user's file says
+        first = str(error.__cause__ or error).strip().splitlines()[0]
+        raise PimError(
+            Diagnostic("F204", f"constants of the model cannot be folded: {first}")
+        ) from error
     graph.ir_version = IR_VERSION
     return ir.to_proto(graph)
 
@@ -159,11 +175,13 @@ def _forget_shapes(model: onnx.ModelProto) -> None:
         output.type.tensor_type.ClearField("shape")
 
 
-def _bind_inputs(model: onnx.ModelProto, wanted: dict[str, Sequence[int]]) -> frozenset[str]:
-    """Write fixed shapes into the inputs; return the names of those with a batch axis."""
+def _bind_inputs(
+    model: onnx.ModelProto, wanted: dict[str, Sequence[int]], split_batch: bool
+) -> tuple[frozenset[str], bool]:
+    """Write fixed shapes into the inputs; return which have a batch axis, and if one was split."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
-    findings, batched = Findings(), set()
+    findings, batched, is_split = Findings(), set(), False
     for name in wanted.keys() - {value.name for value in inputs}:
         findings.error(
             "F207",
@@ -174,20 +192,23 @@ def _bind_inputs(model: onnx.ModelProto, wanted: dict[str, Sequence[int]]) -> fr
         if not value.type.HasField("tensor_type"):
             continue  # refused with the operators that consume it
         shape, has_batch = _input_shape(value, wanted.get(value.name), findings)
+        if split_batch and len(shape) > 1 and shape[0] > 1:
+            has_batch = is_split = True
         if has_batch:
+            shape[0] = 1
             batched.add(value.name)
         field = value.type.tensor_type.shape
         field.ClearField("dim")
         for size in shape:
             field.dim.add().dim_value = size
     findings.raise_if_any()
-    return frozenset(batched)
+    return frozenset(batched), is_split
 
 
 def _input_shape(
     value: onnx.ValueInfoProto, wanted: Sequence[int] | None, findings: Findings
 ) -> tuple[list[int], bool]:
-    """The fixed shape of one input, batch 1, and whether its leading axis is the batch."""
+    """The fixed shape of one input, and whether its leading axis is clearly the batch."""
     tensor = value.type.tensor_type
     at = Location(node=f"input `{value.name}`")
     if not tensor.HasField("shape") and wanted is None:
