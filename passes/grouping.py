@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from isa.matrix import Int32, Int64, UInt8, pack_cells
 from isa.target import Target
 from passes.encoding import Digits, EncodingName, encode_as, signed_bits
-from passes.ou_tile import group_rows
 from passes.weights import LayerWeights
 
 RowOrder = Literal["channel", "position", "magnitude"]
@@ -66,15 +65,30 @@ def row_groups(weights: LayerWeights, height: int, order: RowOrder = "channel") 
     width = weights.values.shape[2]
     for section, matrix in enumerate(weights.values):
         permutation = _permutation(matrix, weights.kernel_size, order)
-        selector = group_rows(weights.rows[section][permutation], height)
-        padded = np.zeros((len(selector) * height, width), np.int16)
-        padded[: len(matrix)] = matrix if order == "channel" else matrix[permutation]
-        rows.append(selector)
-        values.append(padded.reshape(len(selector), height, width))
-        first.append(np.full(len(selector), section * width, np.int64))
+        line = _lines(len(matrix), height)
+        selector = np.full(-(-len(matrix) // height) * height, -1, np.int32)
+        selector[line] = weights.rows[section][permutation]
+        padded = np.zeros((len(selector), width), np.int16)
+        padded[line] = matrix if order == "channel" else matrix[permutation]
+        rows.append(selector.reshape(-1, height))
+        values.append(padded.reshape(-1, height, width))
+        first.append(np.full(len(rows[-1]), section * width, np.int64))
     if len(rows) == 1:
         return RowGroups(rows[0], values[0], first[0])
     return RowGroups(np.concatenate(rows), np.concatenate(values), np.concatenate(first))
+
+
+def _lines(rows: int, height: int) -> Int64:
+    """Word line of each row, groups laid one after another.
+
+    As few groups as hold the rows, all of nearly equal height: a nearly empty last group would
+    still take a route for every weight.
+    """
+    groups = -(-rows // height)
+    sizes = np.diff(np.arange(groups + 1) * rows // groups)
+    gap = np.arange(groups) * height - (np.cumsum(sizes) - sizes)  # unused lines before a group
+    lines: Int64 = np.arange(rows) + np.repeat(gap, sizes)
+    return lines
 
 
 def _permutation(matrix: NDArray[np.int16], kernel_size: int, order: RowOrder) -> Int64:
