@@ -94,7 +94,7 @@ class ArrayWork:
         return float(self.blocks.largest_sums().sum()) / self.target.cell_max
 
     @cached_property
-    def programmed_cells(self) -> int:
+    def set_cells(self) -> int:
         """Cells that leave the high-resistance state when the matrix is programmed."""
         if self.blocks.cell_bits == 1:
             return int(self.blocks.largest_sums().sum())
@@ -102,13 +102,11 @@ class ArrayWork:
         return int(np.bitwise_count(planes).sum(dtype=np.int64))
 
     @cached_property
-    def programmed_rows(self) -> int:
-        """Word lines written one after another in the crossbar that has the most of them."""
+    def lines_by_crossbar(self) -> Int64:
+        """Word lines that each crossbar of the core uses, int64 [highest crossbar + 1]."""
         spans = self.blocks.spans
-        if not len(spans.crossbar):
-            return 0
         places = np.unique(np.stack([spans.crossbar, spans.row, spans.group]), axis=1)
-        return int(np.bincount(places[0], weights=self._used_rows[places[2]]).max())
+        return np.bincount(places[0], weights=self._used_rows[places[2]]).astype(np.int64)
 
     @cached_property
     def input_bytes_by_pe(self) -> Int64:
