@@ -149,11 +149,6 @@ FRONTEND: Final[dict[str, Code]] = {
         "range is not finite",
         "On the calibration data a tensor overflows float32, so it has no scale.",
     ),
-    "F223": Code(
-        "sums do not fit 32 bits",
-        "The products of one output could add up beyond a 32-bit integer. Layers with more than "
-        "about 65,000 inputs an output are not supported.",
-    ),
     "F224": Code(
         "weights quantized again",
         "A warning: the model's own integers cannot be used as they are, so the weights were "

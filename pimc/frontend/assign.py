@@ -80,7 +80,7 @@ def insert_requantizations(net: Net) -> None:
 
 def unknown_ranges(net: Net, steps: Sequence[Step], held: Holding) -> list[str]:
     """Leaders whose range has to be calibrated."""
-    return list(_assign(net, steps, held, None)[1])
+    return _assign(net, steps, held, None)[1][::-1]
 
 
 def assign(

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import calibrate as ort_calibrate
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.export import float_model
@@ -37,8 +36,8 @@ class Ranges:
     is_random: bool
 
 
-class _Reader(ort_calibrate.CalibrationDataReader):  # type: ignore[misc]
-    """Hands one chunk of feeds to a calibrator."""
+class _Reader:
+    """Hands one chunk of feeds to a calibrator, as its CalibrationDataReader."""
 
     def __init__(self, feeds: Iterable[dict[str, Array]]) -> None:
         self._feeds = iter(feeds)
@@ -142,14 +141,13 @@ def _collect(
         try:
             calibrator.augment_graph()
             calibrator.create_inference_session()
-        except Exception as error:
+            while chunk := [feed for _, feed in zip(range(CHUNK), feeds, strict=False)]:
+                calibrator.collect_data(_Reader(chunk))
+            found = calibrator.compute_data().data
+        except Exception as error:  # onnxruntime's errors have no common base below Exception
             first = str(error).strip().splitlines()[0]
-            raise PimError(
-                Diagnostic("F240", f"onnxruntime refuses the float model: {first}")
-            ) from error
-        while chunk := [feed for _, feed in zip(range(CHUNK), feeds, strict=False)]:
-            calibrator.collect_data(_Reader(chunk))
-        found = calibrator.compute_data().data
+            message = f"onnxruntime cannot run the float model: {first}"
+            raise PimError(Diagnostic("F240", message)) from error
     return {name: _limits(found[name]) for name in wanted}
 
 
@@ -159,7 +157,9 @@ def _limits(found: Any) -> tuple[float, float]:
 
 
 def _calibrator(method: Method, source: Path, wanted: list[str], target: Path) -> Any:
-    """A calibrator of onnxruntime that watches just the wanted tensors."""
+    """A calibrator of onnxruntime (imported late) that watches just the wanted tensors."""
+    from onnxruntime.quantization import calibrate as ort_calibrate
+
     base, options = {
         "minmax": (ort_calibrate.MinMaxCalibrater, {}),
         "percentile": (ort_calibrate.PercentileCalibrater, {"symmetric": False}),

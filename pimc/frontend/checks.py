@@ -26,6 +26,9 @@ def check_conv(net: Net, op: Op) -> str | None:
     weights = net.shapes[op.inputs[1]]
     if len(weights) not in (3, 4):
         return f"it has {len(weights) - 2} spatial axes; 1 and 2 are supported"
+    channels = weights[1] * int(op.attributes.get("group", 1))
+    if channels != net.shapes[op.inputs[0]][1]:
+        return f"its input has {net.shapes[op.inputs[0]][1]} channels, its weights {channels}"
     return _fan_in(int(np.prod(weights[1:]))) or _window_attributes(op)
 
 

@@ -26,6 +26,7 @@ DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
 ONNX_TYPES: dict[str, int] = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
 INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
 MICROSOFT = "com.microsoft"
+OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def build_net(
         types.setdefault(value.name, tensor.elem_type)
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
             shapes.setdefault(value.name, tuple(d.dim_value for d in tensor.shape.dim))
-    opset = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), OPSET)
     ops = [_op(node) for node in graph.node]
     return Net(opset, inputs, outputs, ops, constants, shapes, types, batched=set(batched_inputs))
 

@@ -20,10 +20,9 @@ from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.load import opset_of
-from pimc.frontend.net import MICROSOFT
+from pimc.frontend.net import MICROSOFT, OPSET
 from pimc.frontend.session import run_on_zeros
 
-OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 IR_VERSION = 10
 _UNLIMITED = 2**40
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
