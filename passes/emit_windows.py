@@ -52,12 +52,13 @@ class Intake:
         """Steps that bring in the padded rows below ``row`` that are not there yet."""
         top, left = self.window.pads[0], self.window.pads[1]
         while self.taken < row:
-            inner = self.taken - top
+            inner, count = self.taken - top, 1
             if 0 <= inner < self.feed.shape[0]:
                 yield take_row(self.feed, self.ring, self.taken, inner, left)
             else:
-                yield [Fill(self.ring.box(self.taken), self.zero)]
-            self.taken += 1
+                count = min(row, top) - self.taken if inner < 0 else 1
+                yield [Fill(self.ring.box(self.taken, count), self.zero)]
+            self.taken += count
 
     def rest(self) -> Iterator[list[Statement]]:
         """Steps that take the rows nobody needs, so that the channels end empty."""

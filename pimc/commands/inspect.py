@@ -47,8 +47,10 @@ def inspect_command(program: Path, layer: str | None, section: str, as_json: boo
 
 
 def _only(program: Program, layer: str) -> Program:
-    """The cores of one layer, the queues that reach them, and the tables they use."""
+    """The cores of one layer, their queues, and the tensors and tables that these name."""
     from dataclasses import replace
+
+    from isa.program import walk
 
     cores = tuple(core for core in program.cores if core.layer == layer)
     if not cores:
@@ -58,7 +60,19 @@ def _only(program: Program, layer: str) -> Program:
         )
     kept = {core.index for core in cores}
     channels = tuple(c for c in program.channels if c.source in kept or c.target in kept)
-    return replace(program, cores=cores, channels=channels)
+    named = {c.carries[0] for c in channels if c.carries is not None}
+    for core in cores:
+        for instruction in walk(core.body):
+            named |= {value for value in vars(instruction).values() if isinstance(value, str)}
+            regions = (*instruction.read_regions(), *instruction.written_regions())
+            named |= {region.name for region in regions}
+    return replace(
+        program,
+        cores=cores,
+        channels=channels,
+        tensors=tuple(tensor for tensor in program.tensors if tensor.name in named),
+        tables=tuple(table for table in program.tables if table.name in named),
+    )
 
 
 def _layers(program: Program, target: Target) -> list[dict[str, Any]]:
