@@ -31,7 +31,6 @@ def summary(
     ns = timeline.cycle_ns
     interval, (bound, bound_by) = timeline.interval * ns, timeline.bound
     chip, energy = whole_chip(target), _energy(cost, target, interval)
-    operations = 2 * cost.total.macs  # operations per pJ are TOPS/W
     return {
         "images": timeline.images,
         "interval_ns": interval,
@@ -49,8 +48,8 @@ def summary(
         "utilization": _utilization(timeline, cost, chip),
         "macs": cost.total.macs,
         "macs_per_s": cost.total.macs / (interval * 1e-9),
-        "tops_per_w": operations / energy["total"] if energy["total"] else 0.0,
-        "tops_per_w_dynamic": operations / energy["dynamic"] if energy["dynamic"] else 0.0,
+        "tops_per_w": _tops_per_w(cost, energy["total"]),
+        "tops_per_w_dynamic": _tops_per_w(cost, energy["dynamic"]),
         "adc": f"{target.adc.bits} bits: {cost.prices['adc_conversion'].source}",
         "layers": _layers(timeline, cost),
     }
@@ -83,6 +82,11 @@ def _energy(cost: Cost, target: Target, interval_ns: float) -> dict[str, float]:
         "static_if_gated": gated,
         "total": dynamic + static,
     }
+
+
+def _tops_per_w(cost: Cost, energy_pj: float) -> float:
+    """Operations per pJ, two to a product."""
+    return 2 * cost.total.macs / energy_pj if energy_pj else 0.0
 
 
 def _areas(target: Target, extent: Extent) -> dict[str, float]:
