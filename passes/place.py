@@ -61,15 +61,20 @@ def _first(tile: Int64) -> Int64:
     return np.flatnonzero(np.diff(tile, prepend=-1))
 
 
-def is_regular(blocks: BlockMatrix, target: Target) -> bool:
-    """Whether a layer is the plain grid of a dense one: full row groups of equal width."""
+def is_regular(blocks: BlockMatrix, target: Target, sections: int = 1) -> bool:
+    """Whether a layer is the grid of a dense one: full row groups, each of all its outputs."""
     columns = np.diff(blocks.column_start)
-    return blocks.rows.shape[1] == target.ou.rows and bool((columns == columns[:1]).all())
+    return (
+        blocks.rows.shape[1] == target.ou.rows
+        and blocks.groups % sections == 0
+        and bool((columns == columns[:1]).all())
+        and bool((columns >= blocks.outputs // sections).all())
+    )
 
 
 def place(blocks: BlockMatrix, target: Target, sections: int = 1) -> Spans:
     """Places for all columns of a layer: the regular grid where it is one, else shelves."""
-    if is_regular(blocks, target) and blocks.groups % sections == 0:
+    if is_regular(blocks, target, sections):
         return aligned_spans(blocks, target, sections)
     return packed_spans(blocks, target)
 
