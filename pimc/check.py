@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from isa.program import Program, Tensor
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
+from pimc.oracle import Oracle, integer_sources, with_outputs
 from runtime.counters import Counters
 from runtime.machine import Machine
 
@@ -22,19 +22,26 @@ MAX_BATCH = 64
 
 @dataclass
 class Distance:
-    """Running comparison of the program's outputs with another model's, as real numbers."""
+    """Running comparison of an output of the program with the float model's, as real numbers."""
 
     signal: float = 0.0
     noise: float = 0.0
     same_top1: int = 0
-    rows: int = 0
+    samples: int = 0
+    classes: int = 0  # elements of the output
 
     def add(self, ours: Array, theirs: Array) -> None:
         a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (ours, theirs))
         self.signal += float((b * b).sum())
         self.noise += float(((a - b) ** 2).sum())
         self.same_top1 += int((a.argmax(1) == b.argmax(1)).sum())
-        self.rows += len(a)
+        self.samples += len(a)
+        self.classes = a.shape[1]
+
+    @property
+    def top1_agreement(self) -> float | None:
+        """Share of samples with the same largest element; None where there is but one element."""
+        return self.same_top1 / self.samples if self.classes > 1 else None
 
     @property
     def sqnr_db(self) -> float | None:
@@ -46,13 +53,16 @@ class Distance:
 
 @dataclass
 class Verification:
-    """What a check found. layers: largest difference in quantization steps, by reference tensor."""
+    """What a check found.
+
+    layers, outputs: largest difference in quantization steps (LSB), by name in the reference.
+    distances: to the float model, by output. right: samples whose largest output is the label.
+    """
 
     samples: int = 0
     layers: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
-    distance: Distance = field(default_factory=Distance)
-    has_float: bool = False
+    distances: dict[str, Distance] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=dict)
     counters: Counters | None = None
 
@@ -60,18 +70,28 @@ class Verification:
     def max_abs_diff_lsb(self) -> int:
         return max([0, *self.layers.values(), *self.outputs.values()])
 
+    @property
+    def is_equal(self) -> bool:
+        """Whether every integer that was compared is the same."""
+        return self.max_abs_diff_lsb == 0
+
     def as_json(self) -> dict[str, Any]:
-        """The document of `pimc verify --json`."""
+        """The figures of `pimc verify --json`; those of the float model are of the first output."""
         every = self.layers | self.outputs
         report: dict[str, Any] = {
-            "equal": self.max_abs_diff_lsb == 0,
+            "equal": self.is_equal,
             "max_abs_diff_lsb": self.max_abs_diff_lsb,
             "samples": self.samples,
             "layers": [{"name": n, "max_abs_diff_lsb": d} for n, d in every.items()],
         }
-        if self.has_float:
-            report["float_top1_agreement"] = self.distance.same_top1 / self.distance.rows
-            report["float_sqnr_db"] = self.distance.sqnr_db
+        if self.distances:
+            first = next(iter(self.distances.values()))
+            report["float_top1_agreement"] = first.top1_agreement
+            report["float_sqnr_db"] = first.sqnr_db
+            report["float_outputs"] = [
+                {"name": name, "top1_agreement": found.top1_agreement, "sqnr_db": found.sqnr_db}
+                for name, found in self.distances.items()
+            ]
         report |= {name: count / self.samples for name, count in self.right.items()}
         if self.counters is not None:
             report["counters"] = self.counters.as_json()
@@ -90,7 +110,8 @@ def verify_program(
     """Run the program and onnxruntime on the same samples and compare integer by integer.
 
     feeds: by ONNX input name; ``labels`` adds accuracies. per_layer: also compare every inner
-    tensor that travels on a channel. Raises PimError R703 for feeds that do not fit.
+    tensor that travels on a channel. Raises PimError R703 for feeds that do not fit, F240 when
+    onnxruntime cannot run a model.
     """
     samples = check_feeds(program, feeds)
     run = _Check(program, target, reference, float_model, per_layer)
@@ -102,7 +123,7 @@ def verify_program(
 
 
 class _Check:
-    """The sessions and the machine of one verification."""
+    """The models and the machine of one verification."""
 
     def __init__(
         self,
@@ -114,102 +135,79 @@ class _Check:
     ) -> None:
         self.program, self.per_layer = program, per_layer
         self.machine = Machine(program, target)
-        self.compared = [
-            tensor for tensor in program.tensors if tensor.role != "input" and self._wanted(tensor)
-        ]
-        sources = _integer_sources(reference)
+        roles = ("inner", "output") if per_layer else ("output",)
+        self.compared = [tensor for tensor in program.tensors if tensor.role in roles]
+        sources = integer_sources(reference)
         self.names = [sources.get(tensor.onnx_name, tensor.onnx_name) for tensor in self.compared]
-        self.integers = session(_with_outputs(reference, self.names))
-        self.float = session(float_model) if float_model is not None else None
-        self.found = Verification(has_float=float_model is not None)
-
-    def _wanted(self, tensor: Tensor) -> bool:
-        return self.per_layer or tensor.role == "output"
+        batched = {tensor.onnx_name: tensor.batched for tensor in ports(program, "input")}
+        is_single = not all(tensor.batched for tensor in self.compared)
+        self.reference = Oracle(with_outputs(reference, self.names), batched, is_single)
+        self.float = None if float_model is None else Oracle(float_model, batched, is_single)
+        self.found = Verification()
 
     def batch_size(self, samples: int) -> int:
         """Samples at a time, so that memory stays flat."""
         per_image = sum(int(np.prod(tensor.shape)) for tensor in self.program.tensors)
-        fitting = max(1, BATCH_BYTES // (4 * per_image))
-        batched = all(tensor.batched for tensor in ports(self.program, "input"))
-        return min(samples, fitting, MAX_BATCH) if batched else 1
+        return min(samples, MAX_BATCH, max(1, BATCH_BYTES // (4 * per_image)))
 
     def batch(self, feeds: Mapping[str, Array]) -> None:
+        """Run and compare one batch of samples."""
         inputs = ports(self.program, "input")
         machine_feeds = {t.name: to_machine(t, feeds[t.onnx_name]) for t in inputs}
         result = self.machine.run(machine_feeds, trace=self.per_layer)
-        if self.found.counters is None:
-            self.found.counters = result.counters
+        self._count(result.counters)
         onnx_feeds = {t.onnx_name: _for_onnx(t, feeds[t.onnx_name]) for t in inputs}
-        expected = self.integers.run(self.names, onnx_feeds)
+        expected = self.reference.run(self.names, onnx_feeds)
+        values = {**result.tensors, **result.outputs}
+        outputs = {}
         for tensor, wanted in zip(self.compared, expected, strict=True):
-            values = {**result.tensors, **result.outputs}.get(tensor.name)
-            if values is not None:
-                self._compare(tensor, to_onnx(tensor, values), wanted)
-        self.found.samples += len(next(iter(feeds.values())))
-        self._compare_real(feeds, onnx_feeds, result.outputs)
+            if tensor.name in values:  # an inner tensor that a core keeps to itself is not seen
+                ours = to_onnx(tensor, values[tensor.name])
+                theirs = wanted.reshape(ours.shape)
+                self._compare(tensor, ours, theirs)
+                if tensor.role == "output":
+                    outputs[tensor.onnx_name] = (to_real(tensor, ours), to_real(tensor, theirs))
+        self.found.samples += len(next(iter(machine_feeds.values())))
+        self._compare_real(feeds.get(LABELS), onnx_feeds, outputs)
+
+    def _count(self, counters: Counters) -> None:
+        """Add the events of one batch."""
+        total = self.found.counters = self.found.counters or Counters(images=0)
+        total.images += counters.images
+        for name, layer in counters.layers.items():
+            total.layer(name).add(layer)
+        for name, executed in counters.executed.items():
+            total.executed[name] = total.executed.get(name, 0) + executed
 
     def _compare(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
-        gap = np.abs(ours.astype(np.int32) - theirs.reshape(ours.shape).astype(np.int32))
+        gap = np.abs(ours.astype(np.int32) - theirs.astype(np.int32))
         group = self.found.outputs if tensor.role == "output" else self.found.layers
         group[tensor.onnx_name] = max(group.get(tensor.onnx_name, 0), int(gap.max(initial=0)))
 
     def _compare_real(
         self,
-        feeds: Mapping[str, Array],
+        labels: Array | None,
         onnx_feeds: Mapping[str, Array],
-        outputs: Mapping[str, Array],
+        outputs: Mapping[str, tuple[Array, Array]],
     ) -> None:
-        """Distance to the float model, and accuracies, on the first output."""
-        first = ports(self.program, "output")[0]
-        ours = to_real(first, to_onnx(first, outputs[first.name]))
-        answers = {"accuracy": ours}
+        """Distance of every output to the float model; accuracies of the first output.
+
+        outputs: by name, the program's and the reference's values.
+        """
+        first = next(iter(outputs))
+        answers = dict(zip(("accuracy", "reference_accuracy"), outputs[first], strict=True))
         if self.float is not None:
-            theirs = self.float.run(None, dict(onnx_feeds))[0]
-            self.found.distance.add(ours, np.asarray(theirs).reshape(ours.shape))
-            answers["float_accuracy"] = theirs
-        if LABELS in feeds:
-            answers["reference_accuracy"] = self.integers.run([first.onnx_name], dict(onnx_feeds))[
-                0
-            ]
-            for name, logits in answers.items():
-                top = np.asarray(logits).reshape(len(ours), -1).argmax(1)
-                right = int((top == feeds[LABELS]).sum())
+            given = self.float.run(list(outputs), onnx_feeds)
+            for (name, (ours, _)), theirs in zip(outputs.items(), given, strict=True):
+                distance = self.found.distances.setdefault(name, Distance())
+                distance.add(ours, theirs.reshape(ours.shape))
+            answers["float_accuracy"] = given[0]
+        if labels is not None:
+            for name, values in answers.items():
+                top = values.reshape(len(labels), -1).argmax(1)
+                right = int((top == labels.reshape(-1)).sum())
                 self.found.right[name] = self.found.right.get(name, 0) + right
 
 
 def _for_onnx(tensor: Tensor, values: Array) -> Array:
-    values = values.astype(np.float32) if tensor.scale is not None else values
-    return values if tensor.batched else values[0]
-
-
-def _integer_sources(model: onnx.ModelProto) -> dict[str, str]:
-    """The integer tensor behind each output that a DequantizeLinear makes."""
-    outputs = {output.name for output in model.graph.output}
-    return {
-        node.output[0]: node.input[0]
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and node.output[0] in outputs
-    }
-
-
-def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of a model that also returns the inner tensors ``names``."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    known = {output.name for output in copy.graph.output}
-    for name in names:
-        if name not in known:
-            copy.graph.output.append(helper.make_empty_tensor_value_info(name))
-    return copy
-
-
-def session(model: onnx.ModelProto) -> Any:
-    """An onnxruntime session that rewrites nothing: the nodes as written are the definition."""
-    import onnxruntime  # late: it takes a quarter of a second to load
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return values.astype(np.float32) if tensor.scale is not None else values

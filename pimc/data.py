@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,14 +20,30 @@ from isa.program import DTYPES, Program, Tensor
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 LABELS = "labels"
-MAX_BYTES = 1 << 34  # of one file, unpacked
+MAX_BYTES: Final = 1 << 34  # of one array
+_CHUNK: Final = 1 << 24
+_HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# what zipfile and numpy.lib.format raise for damaged files
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    UnicodeError,
+    ValueError,
+)
 
 
-def read_data(path: str | Path) -> Feeds:
-    """All arrays of an npz file by name.
+def read_data(path: str | Path, samples: int | None = None) -> Feeds:
+    """The arrays of an npz file by name; only the first ``samples`` rows of each when given.
 
     Nothing is allocated before the header of each array agrees with the size of its member;
-    object arrays (pickles) are refused. Raises PimError R702.
+    object arrays (pickles) are refused. Raises PimError R702 with all findings.
     """
     file, findings = Path(path), Findings()
     at = Location(str(file))
@@ -36,28 +54,62 @@ def read_data(path: str | Path) -> Feeds:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                with archive.open(member) as stream:
-                    arrays[name] = _read_array(stream, member.file_size)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+                problem = _read_member(archive, member, name, samples, arrays)
+                if problem:
+                    findings.error("R702", f"array `{name}` of `{file.name}` {problem}", at)
+    except _DAMAGE as error:
         findings.error("R702", f"`{file.name}` is no readable npz file: {error}", at)
+    if not arrays and not findings:
+        findings.error("R702", f"`{file.name}` holds no arrays", at)
     findings.raise_if_any()
     return arrays
 
 
-def _read_array(stream: Any, size: int) -> Array:
+def _read_member(
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    name: str,
+    samples: int | None,
+    arrays: Feeds,
+) -> str | None:
+    """Read one .npy member into ``arrays``, or return what is wrong with it."""
+    if name in arrays:
+        return "stands in the file twice"
+    try:
+        with archive.open(member) as stream:
+            arrays[name] = _read_array(stream, member.file_size, samples)
+    except _DAMAGE as error:
+        return f"cannot be read: {error}"
+    return None
+
+
+def _read_array(stream: IO[bytes], size: int, samples: int | None) -> Array:
     """One .npy member. Raises ValueError when it lies about its size or holds objects."""
     version = npy.read_magic(stream)
-    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    if version not in read_header:
+    if version not in _HEADERS:
         raise ValueError(f"unknown npy version {version}")
-    shape, is_fortran, dtype = read_header[version](stream)
+    shape, is_fortran, dtype = _HEADERS[version](stream)
     if dtype.hasobject or dtype.kind not in "biuf":
-        raise ValueError(f"an array of type {dtype} is refused; numbers only")
-    claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if claimed != size - stream.tell() or claimed > MAX_BYTES:
-        raise ValueError(f"an array claims {claimed} bytes and has {size - stream.tell()}")
-    flat = np.frombuffer(stream.read(claimed), dtype)
-    return flat.reshape(shape, order="F" if is_fortran else "C")
+        raise ValueError(f"elements of type {dtype}; only plain numbers are read")
+    claimed = math.prod(shape) * dtype.itemsize  # Python integers: cannot overflow
+    held = size - stream.tell()
+    if min(shape, default=0) < 0 or claimed != held:
+        raise ValueError(f"its header says {claimed} bytes, it has {held}")
+    if samples is not None and shape and not is_fortran and shape[0] > samples:
+        shape = (samples, *shape[1:])
+        claimed = math.prod(shape) * dtype.itemsize
+    if claimed > MAX_BYTES:
+        raise ValueError(f"{claimed} bytes; at most {MAX_BYTES} are read (see --samples)")
+    array = np.empty(math.prod(shape), dtype)
+    view, filled = array.view(np.uint8).data, 0
+    while filled < claimed:
+        chunk = stream.read(min(_CHUNK, claimed - filled))
+        if not chunk:
+            raise EOFError("the file ends within the array")
+        view[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    whole = array.reshape(shape, order="F" if is_fortran else "C")
+    return first_samples({"": whole}, samples)[""] if whole.ndim else whole
 
 
 def ports(program: Program, role: str) -> list[Tensor]:
@@ -66,10 +118,10 @@ def ports(program: Program, role: str) -> list[Tensor]:
 
 
 def check_feeds(program: Program, feeds: Mapping[str, Array]) -> int:
-    """Number of images in ``feeds``, by ONNX input name. Raises PimError R703, all findings."""
-    findings, counts = Findings(), set[int]()
+    """Number of samples in ``feeds``, by ONNX input name. Raises PimError R703, all findings."""
+    findings, counts = Findings(), dict[str, int]()
     wanted = {tensor.onnx_name: tensor for tensor in ports(program, "input")}
-    for name in feeds.keys() - wanted.keys() - {LABELS}:
+    for name in sorted(feeds.keys() - wanted.keys() - {LABELS}):
         hint = f"the model's inputs are {', '.join(f'`{known}`' for known in wanted)}"
         findings.error("R703", f"the model has no input `{name}`", hint=hint)
     for name, tensor in wanted.items():
@@ -77,19 +129,44 @@ def check_feeds(program: Program, feeds: Mapping[str, Array]) -> int:
             findings.error("R703", f"input `{name}` is missing", hint=_expected(tensor))
             continue
         values = feeds[name]
-        if values.shape[1:] != tensor.onnx_shape or not len(values):
-            message = f"input `{name}` has shape {list(values.shape)}"
-            findings.error("R703", message, hint=_expected(tensor))
-        elif tensor.scale is not None and values.dtype.kind != "f":
-            message = f"input `{name}` has type {values.dtype}"
-            findings.error("R703", message, hint=_expected(tensor))
-        elif values.dtype.kind == "f" and not np.isfinite(values).all():
-            findings.error("R703", f"input `{name}` holds NaN or infinity")
-        counts.add(len(values) if values.ndim else 0)
-    if len(counts) > 1 and not findings:
-        findings.error("R703", f"the inputs differ in their number of samples: {sorted(counts)}")
+        if problem := _problem(tensor, values):
+            findings.error("R703", f"input `{name}` {problem}", hint=_expected(tensor))
+        counts[name] = len(values) if values.ndim else 0
+    if LABELS in feeds and (problem := _label_problem(feeds[LABELS], counts)):
+        findings.error("R703", f"`{LABELS}` {problem}", hint="expected int64 [samples]")
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        findings.error("R703", f"the inputs differ in their number of samples: {text}")
     findings.raise_if_any()
-    return counts.pop() if counts else 1
+    return next(iter(counts.values()), 1)
+
+
+def _problem(tensor: Tensor, values: Array) -> str | None:
+    """What is wrong with the samples of one input, to be read behind its name."""
+    if values.ndim == 0 or values.shape[1:] != tensor.onnx_shape:
+        return f"has shape {list(values.shape)}"
+    if not len(values):
+        return "has no samples"
+    if tensor.scale is not None:
+        if values.dtype.kind != "f":
+            return f"has type {values.dtype}"
+        return None if np.isfinite(values).all() else "holds NaN or infinity"
+    if values.dtype.kind not in "biu":
+        return f"has type {values.dtype}"
+    low, high = limits(DTYPES[tensor.dtype])
+    smallest, largest = int(values.min()), int(values.max())
+    return None if low <= smallest <= largest <= high else f"holds {smallest}..{largest}"
+
+
+def _label_problem(labels: Array, counts: Mapping[str, int]) -> str | None:
+    """What is wrong with the labels, to be read behind their name."""
+    if labels.dtype.kind not in "iu":
+        return f"have type {labels.dtype}"
+    if labels.ndim not in (1, 2) or labels.size != len(labels):
+        return f"have shape {list(labels.shape)}"
+    if counts and len(labels) not in counts.values():
+        return f"are {len(labels)} for {next(iter(counts.values()))} samples"
+    return None
 
 
 def _expected(tensor: Tensor) -> str:
@@ -143,10 +220,6 @@ def random_feeds(program: Program, samples: int, seed: int) -> Feeds:
 def first_samples(feeds: Mapping[str, Array], samples: int | None) -> Feeds:
     """The first ``samples`` of every array; all of them for None."""
     return {name: values[:samples] for name, values in feeds.items()}
-
-
-def input_names(program: Program) -> Sequence[str]:
-    return [tensor.onnx_name for tensor in ports(program, "input")]
 
 
 def write_data(path: str | Path, arrays: Mapping[str, Array]) -> None:

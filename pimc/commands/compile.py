@@ -71,13 +71,13 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     """Read the inputs and compile; the samples of --verify are read before, to fail early."""
     target = read_target(arguments["target"], arguments["overrides"])
     shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
-    from pimc.data import LABELS, first_samples, read_data
+    from pimc.data import LABELS, read_data
     from pimc.driver import CompileOptions, compile_model, file_sha256
     from pimc.frontend.build import FrontendOptions
 
     feeds = calibration = None
     if arguments["data"] is not None:
-        feeds = first_samples(read_data(arguments["data"]), arguments["samples"])
+        feeds = read_data(arguments["data"], arguments["samples"])
     if arguments["calib"] is not None:
         calibration = read_data(arguments["calib"])
         calibration.pop(LABELS, None)

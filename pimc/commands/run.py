@@ -36,13 +36,13 @@ def run_command(
     if (source is None) == (fill is None):
         raise click.UsageError("give samples with --input FILE.npz, or --fill random")
     import pimc
-    from pimc.data import LABELS, first_samples, random_feeds, read_data, write_data
+    from pimc.data import LABELS, random_feeds, read_data, write_data
 
     loaded = pimc.load(program)
     if source is None:
         feeds = random_feeds(loaded.program, samples or 1, seed)
     else:
-        feeds = first_samples(read_data(source), samples)
+        feeds = read_data(source, samples)
         feeds.pop(LABELS, None)
     outputs = loaded.run(feeds)
     if output is not None:
@@ -85,7 +85,7 @@ def verify_command(
     from isa import container
     from isa import verify as verifier
     from pimc.check import verify_program
-    from pimc.data import first_samples, random_feeds, read_data
+    from pimc.data import random_feeds, read_data
     from pimc.driver import load_models
 
     loaded = container.load(program)
@@ -95,7 +95,7 @@ def verify_command(
         click.echo("warning: no --data, so the samples are random noise", err=True)
         feeds = random_feeds(loaded.program, samples or 16, seed=0)
     else:
-        feeds = first_samples(read_data(data), samples)
+        feeds = read_data(data, samples)
     with counting("verify", quiet or as_json) as progress:
         found = verify_program(
             loaded.program,
