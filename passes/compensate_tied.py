@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passes.compensate import Floats, Statistics, damping
-from passes.translation import LARGEST, ZERO, Translation, from_patterns, to_patterns
+from passes.translation import LARGEST, ZERO, Translation, to_patterns
 
 IntWeights = NDArray[np.int16]
 Mask = NDArray[np.bool_]
@@ -50,36 +50,30 @@ def refit_translated(
     scale: [O], real value of a weight step. reassign: followers may choose another source, with
     shifts 0..max_shift; which patterns are stored stays as it is.
     """
-    group, shape = start.translation.group, start.weights.shape
-    patterns = to_patterns(start.weights, group).astype(np.int64)
-    masks = to_patterns(start.mask, group)
-    outputs, size = patterns.shape[1:]
+    outputs = len(start.weights)
     columns = statistics.squares.shape[1] - 1
     wanted, squares = statistics.right_side()[0], statistics.squares[0]
-    real = start.weights.reshape(outputs, -1) * scale[:, None].astype(np.float64)
+    step = scale[:, None].astype(np.float64)
+    real = start.weights.reshape(outputs, -1) * step
     values = np.concatenate([real, start.bias[:, None]], axis=1)
-    source, shift = start.translation.source.copy(), start.translation.shift.copy()
+    tables = _tables(start, columns)
+    size = tables[0].patterns.shape[1]
     for _ in range(sweeps):
-        for index in range(len(patterns)):
+        for index, old in enumerate(tables):
             rows = np.arange(index * size, min((index + 1) * size, columns))
-            block = squares[np.ix_(rows, rows)]
-            right = wanted[:, rows] - values @ squares[:, rows] + values[:, rows] @ block
-            quadratic = _Quadratic(block, right, scale.astype(np.float64), ridge)
-            used = slice(0, len(rows))
-            old = _Table(
-                patterns[index, :, used], masks[index, :, used], source[index], shift[index]
-            )
-            new = quadratic.improve(old, reassign, max_shift)
-            patterns[index, :, used], masks[index, :, used] = new.patterns, new.mask
-            source[index], shift[index] = new.source, new.shift
-            values[:, rows] = new.patterns * scale[:, None].astype(np.float64)
+            quadratic = _quadratic(squares, wanted, values, rows, scale, ridge)
+            tables[index] = quadratic.improve(old, reassign, max_shift)
+            values[:, rows] = tables[index].patterns * step
         left = wanted[:, -1] - values @ squares[:, -1]
         values[:, -1] += left / max(float(squares[-1, -1]), 1.0)
+    weights = np.concatenate([table.patterns for table in tables], axis=1)
+    source = np.stack([table.source for table in tables])
+    shift = np.stack([table.shift for table in tables])
     return Refit(
-        from_patterns(patterns, shape).astype(np.int16),
+        weights.astype(np.int16).reshape(start.weights.shape),
         values[:, -1].copy(),
-        Translation(source, shift, group),
-        from_patterns(masks, shape),
+        Translation(source, shift, start.translation.group),
+        np.concatenate([table.mask for table in tables], axis=1).reshape(start.mask.shape),
     )
 
 
@@ -95,6 +89,18 @@ class _Table:
     @property
     def stored(self) -> NDArray[np.intp]:
         return np.flatnonzero(self.source == np.arange(len(self.source)))
+
+
+def _tables(start: Refit, columns: int) -> list[_Table]:
+    """One table per group; the last one may be narrower, where channels do not fill it."""
+    patterns = to_patterns(start.weights, start.translation.group).astype(np.int64)
+    masks = to_patterns(start.mask, start.translation.group)
+    size = patterns.shape[2]
+    parts = zip(patterns, masks, start.translation.source, start.translation.shift, strict=True)
+    return [
+        _Table(values[:, : columns - i * size], mask[:, : columns - i * size], source, shift)
+        for i, (values, mask, source, shift) in enumerate(parts)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,3 +178,17 @@ class _Quadratic:
                 system = self.block[np.ix_(kept, kept)] + np.diag(added[kept])
                 moved[np.ix_(rows, kept)] = np.linalg.solve(system, slope[np.ix_(rows, kept)].T).T
         return moved
+
+
+def _quadratic(
+    squares: Floats,
+    wanted: Floats,
+    values: Floats,
+    rows: NDArray[np.intp],
+    scale: NDArray[np.float32],
+    ridge: float,
+) -> _Quadratic:
+    """The error as a function of the weights of ``rows`` alone; all others stand."""
+    block = squares[np.ix_(rows, rows)]
+    right = wanted[:, rows] - values @ squares[:, rows] + values[:, rows] @ block
+    return _Quadratic(block, right, scale.astype(np.float64), ridge)

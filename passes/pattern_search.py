@@ -45,8 +45,7 @@ def search_patterns(
     groups = channels // group
     scores = group_scores(weights, group).reshape(-1, positions)
     every = frequent_patterns(largest(scores, keep), MAX_CANDIDATES) if shared is None else shared
-    full = np.ones_like(statistics.original, dtype=np.bool_)
-    values = solve(statistics, statistics.original, full)[0]
+    values = _dense_solution(statistics)
     wanted = statistics.right_side()[0]
     squares = statistics.squares[0] + np.diag(damping(statistics.squares[0], 1e-4))
     choice = np.zeros((outputs, groups), np.int32)
@@ -62,10 +61,15 @@ def search_patterns(
             gains, solutions = _gains(block, right, np.tile(dictionaries[index], group))
             choice[:, index] = gains.argmax(axis=1)
             values[:, rows] = solutions[choice[:, index], np.arange(outputs)]
-        bias = wanted[:, -1] - values @ squares[:, -1]
-        values[:, -1] += bias / squares[-1, -1]
+        values[:, -1] += (wanted[:, -1] - values @ squares[:, -1]) / squares[-1, -1]
     mask = mask_of(dictionaries, choice, channels, group, weights.shape[2:])
     return Pruned(weights * mask, mask, dictionaries, choice)
+
+
+def _dense_solution(statistics: Statistics) -> Floats:
+    """The best weights [O, K + 1] while every position may hold one."""
+    full = np.ones_like(statistics.original, dtype=np.bool_)
+    return np.asarray(solve(statistics, statistics.original, full)[0])
 
 
 def _gains(block: Floats, right: Floats, shapes: Patterns) -> tuple[Floats, Floats]:

@@ -129,7 +129,7 @@ def test_searched_patterns_leave_less_error_than_the_largest_weights(group: int)
 def test_a_refit_obeys_its_table_and_never_increases_the_error(
     seed: int, keep: float, joint: bool
 ) -> None:
-    weights, bias = layer(seed, outputs=16)
+    weights, bias = layer(seed, outputs=16, channels=5)  # the last group is half empty
     statistics, _ = measured(seed, weights, bias)
     pruned = prune_local(weights, 4, group=2)
     integers, scale = quantize_rows(pruned.weights)
