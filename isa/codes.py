@@ -246,6 +246,12 @@ CHECK: Final[dict[str, Code]] = {
         "matrix and compared with the integer weights of the model. They differ here, so the "
         "program was not written. This is a bug in pimc.",
     ),
+    "X802": Code(
+        "a pass changed a weight",
+        "After every exact mapping pass the blocks of each layer are folded back and compared with "
+        "its integer weights. They differ here, so nothing was written. This is a bug in the pass "
+        "that the message names.",
+    ),
 }
 
 # ------------------------------------------------------------------ U9xx: usage

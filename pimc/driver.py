@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,8 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.printer import print_program
 from isa.program import Program, walk
 from isa.target import Target
-from passes.pipelines import DEFAULT_MAPPING, pipeline, run_passes
+from passes.manager import run_passes
+from passes.pipelines import DEFAULT_MAPPING, pipeline
 from pimc.data import Array
 from pimc.frontend.build import FrontendOptions, Imported, import_model
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
@@ -85,25 +87,24 @@ def compile_model(
     when it does not fit, X801 when the blocks do not give the weights back.
     """
     options = options or CompileOptions()
-    clock = _Clock(progress)
-    clock.start("import")
-    imported = import_model(model, calibration, options.frontend)
+    phase = Clock(progress)
     if isinstance(options.tiles, int):
         target = target.with_cores(options.tiles)
     steps = pipeline(target, options.mapping, options.tiles == "auto")
-    clock.start(steps[0].name)
-    later = iter([*(step.name for step in steps[1:]), "print and parse"])
-    program = run_passes(imported.graph, steps, lambda *_: clock.start(next(later)))
+    with phase("import"):
+        imported = import_model(model, calibration, options.frontend)
+    program = run_passes(imported.graph, steps, phase)
     target = target.with_mesh(len(program.cores)) if options.tiles == "auto" else target
-    program, source = parse_with_source(print_program(program), data_arrays(program), "program.pim")
-    clock.start("verify")
-    verify.check(program, target, source)
-    if not options.allow_clipping:
-        check_conversions(program, target)
-    clock.start("prove")
-    check_reconstruction(program, imported.graph)
-    clock.stop()
-    report = _report(program, target, imported, options, clock.seconds)
+    with phase("print and parse"):
+        text, arrays = print_program(program), data_arrays(program)
+        program, source = parse_with_source(text, arrays, "program.pim")
+    with phase("verify text"):
+        verify.check(program, target, source)
+        if not options.allow_clipping:
+            check_conversions(program, target)
+    with phase("prove text"):
+        check_reconstruction(program, imported.graph)
+    report = _report(program, target, imported, options, phase.seconds)
     report["model"] = str(model) if isinstance(model, str | os.PathLike) else None
     return Compiled(
         program,
@@ -111,7 +112,7 @@ def compile_model(
         imported.reference,
         imported.float_model,
         report,
-        clock.seconds,
+        phase.seconds,
         imported.warnings,
     )
 
@@ -152,23 +153,19 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class _Clock:
-    """Seconds per phase."""
+class Clock:
+    """Seconds of each phase; a phase that comes again adds up."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress = lambda phase: None) -> None:
         self.seconds: dict[str, float] = {}
         self._progress = progress
-        self._phase, self._since = "", 0.0
 
-    def start(self, phase: str) -> None:
-        self.stop()
-        self._phase, self._since = phase, perf_counter()
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
         self._progress(phase)
-
-    def stop(self) -> None:
-        if self._phase:
-            self.seconds[self._phase] = perf_counter() - self._since
-        self._phase = ""
+        since = perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + perf_counter() - since
 
 
 def load_models(path: str | Path) -> tuple[onnx.ModelProto, onnx.ModelProto | None]:
