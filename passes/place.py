@@ -62,12 +62,18 @@ def _first(tile: Int64) -> Int64:
 
 
 def is_regular(blocks: BlockMatrix, target: Target, sections: int = 1) -> bool:
-    """Whether a layer is the grid of a dense one: full row groups, each of all its outputs."""
+    """Whether a layer is the grid of a dense one: full row groups, each of all its outputs.
+
+    The groups of a convolution group share a route list, unless columns are flipped one by one.
+    """
     columns = np.diff(blocks.column_start)
+    lists = len(blocks.routes.column_start) - 1
     return (
         blocks.rows.shape[1] == target.ou.rows
         and blocks.groups % sections == 0
-        and bool((columns == columns[:1]).all())
+        and blocks.groups > 0
+        and (lists <= sections or target.weights.flip_columns)
+        and int(np.ptp(columns)) <= 1  # a column of ones, maybe, in some convolution groups
         and bool((columns >= blocks.outputs // sections).all())
     )
 

@@ -14,8 +14,9 @@ from isa.target import Target
 from passes.base import Pass
 from passes.graph import MatrixNode
 from passes.mapping import MappedLayer, Mapping, Part
-from passes.place import aligned_spans, span_width
+from passes.place import aligned_spans, is_regular, span_width
 from passes.select import input_channels, select_channels, select_groups, select_outputs
+from passes.split_ragged import split_ragged
 
 WINDOW_SHARE = 0.75  # of a core's memory that a layer's input rows may take; the rest: queues
 SPARE_CORES = 1.1  # a grid may take this many times the fewest cores if it moves less data
@@ -28,6 +29,7 @@ class Split(Pass[Mapping, Mapping]):
 
     Before -> after: a 4608 x 512 layer -> a grid of parts, output ranges by row ranges, each at
     most one core's crossbars. The row parts of one output range add their sums along a chain.
+    A ragged layer (not the grid of a dense one) is cut by row groups, see `split_ragged`.
     Exact: yes; every row group and every route goes to exactly one part.
     """
 
@@ -82,6 +84,11 @@ def split_layer(layer: MappedLayer, columns: int, target: Target) -> tuple[tuple
     """
     node, blocks = layer.node, layer.blocks
     row_parts = _memory_parts(node, columns, target)
+    if not is_regular(blocks, target, node.groups):
+        ragged = split_ragged(node, blocks, columns, row_parts, target)
+        if ragged is None:
+            raise PimError(_too_large(node, target))
+        return ragged
     whole = _Piece(blocks, node.groups, 0, row_parts)
     pieces = [whole]
     if node.groups > 1 and not _fits(whole, 1, node.groups, target):
