@@ -30,7 +30,7 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
         return False
     kind, rank = op.op_type, len(before)
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-        return 0 not in _axes(net, op, len(after))
+        return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":
         return int(op.attributes.get("perm", range(rank)[::-1])[0]) == 0
     if kind in ("Concat", "Gather", "Split", "Softmax"):

@@ -14,10 +14,10 @@ from pimc.frontend.assign import assign, holding, insert_requantizations, unknow
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.calibrate import Method, calibrate
 from pimc.frontend.emit.reference import write_reference
-from pimc.frontend.load import ModelSource, load_model
+from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
-from pimc.frontend.normalize import Normalized, normalize
+from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net
@@ -43,7 +43,8 @@ class Imported:
     """What the frontend hands on.
 
     graph: for the passes. reference: the integer model that the program must equal, for
-    onnxruntime. float_model: the user's model as loaded, for the distance to the float network.
+    onnxruntime. float_model: the user's model as loaded, for the distance to the float network
+    (below opset 7 upgraded, because onnxruntime runs nothing older).
     """
 
     graph: Graph
@@ -66,6 +67,8 @@ def import_model(
     file = None if isinstance(model, onnx.ModelProto | bytes) else str(model)
     try:
         loaded = load_model(model)
+        if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
+            loaded = upgraded(loaded)
         net = _prepare(loaded, options)
         reference = _quantize(net, calibration, options)
         return Imported(lower(reference), reference, loaded, tuple(net.notes))

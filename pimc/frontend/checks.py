@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import spatial_axes
+from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
 
 Check = Callable[[Net, Op], str | None]
@@ -97,7 +99,24 @@ def check_pool(net: Net, op: Op) -> str | None:
     axes = len(net.shapes[op.inputs[0]]) - 2
     if axes not in (1, 2):
         return f"it has {axes} spatial axes; 1 and 2 are supported"
-    return _images(net, op) or _window_attributes(op)
+    return _images(net, op) or _window_attributes(op) or _ceil_mode(net, op)
+
+
+def _ceil_mode(net: Net, op: Op) -> str | None:
+    """What `ceil_pools` has left: only padding that counts is a reason to keep ceil_mode."""
+    if not op.attributes.get("ceil_mode"):
+        return None
+    windows = windows_of(net, op, tuple(op.attributes["kernel_shape"]))
+    axes = len(windows.kernel)
+    counts = tuple(
+        window_count(size, windows.pads[a], windows.pads[a + axes], reach, windows.strides[a])
+        for a, (size, reach) in enumerate(
+            zip(net.shapes[op.inputs[0]][2:], windows.reach, strict=True)
+        )
+    )
+    if counts == net.shapes[op.output][2:]:
+        return None
+    return "with ceil_mode=1 its last window starts in padding that counts"
 
 
 def check_reduction(net: Net, op: Op) -> str | None:

@@ -14,7 +14,8 @@ from isa.diagnostics import Diagnostic, Location, PimError
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 MAX_FILE_BYTES = 2**31 - 1  # the limit of the protobuf wire format
-OLDEST_OPSET = 7  # the C++ converter of onnx starts there
+OLDEST_OPSET = 5  # the C++ converter of onnx starts there
+OLDEST_RUNNABLE = 7  # onnxruntime promises no more
 NEWEST_OPSET = 26  # onnxruntime 1.31.1, the newest that was tried, runs no newer one
 OLDEST_IR = 3
 

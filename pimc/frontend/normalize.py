@@ -19,7 +19,8 @@ from onnx import helper, numpy_helper, shape_inference, version_converter
 from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
-from pimc.frontend.load import opset_of
+from pimc.frontend.ceil_pools import resolve_ceil_mode
+from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import MICROSOFT, OPSET
 from pimc.frontend.session import run_on_zeros
 
@@ -58,19 +59,27 @@ def normalize(
     work.CopyFrom(model)
     _refuse_bad_numbers(work)
     batched, is_split = _bind_inputs(work, dict(input_shapes or {}), split_batch)
+    work = upgraded(work)
     _forget_shapes(work)
-    work = _convert(work)
-    work = _with_microsoft_shapes(work)
-    work = _optimize(work)
+    work = _with_microsoft_shapes(resolve_ceil_mode(work))
+    work = resolve_ceil_mode(_optimize(work))
+    if not _has_microsoft_nodes(work):
+        _forget_shapes(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
     return Normalized(work, batched, tuple(v.name for v in model.graph.output), is_split)
 
 
-def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
+def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in operator set 21, or as it is when it is newer.
+
+    Raises PimError F203 when the converter of onnx cannot do it.
+    """
     opset = opset_of(model)
     if opset is None or opset >= OPSET:
         return model
+    if opset < OLDEST_RUNNABLE:
+        _reshape_slopes(model)
     try:
         return version_converter.convert_version(model, OPSET)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
@@ -84,13 +93,44 @@ def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
+def _reshape_slopes(model: onnx.ModelProto) -> None:
+    """Give PRelu slopes of old models the shape [channels, 1, ...].
+
+    Before opset 7 a slope of one axis went by channel; since then it broadcasts from the last
+    axis, and the converter does not adapt it.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in _typed(model)}
+    inputs = {value.name: value for value in model.graph.input}
+    for node in model.graph.node:
+        if node.op_type != "PRelu" or node.input[1] not in tensors:
+            continue
+        slope, rank = tensors[node.input[1]], ranks.get(node.input[0], 0)
+        if len(slope.dims) == 1 and slope.dims[0] > 1 and rank > 2:
+            slope.dims.extend([1] * (rank - 2))
+            if slope.name in inputs:
+                shape = inputs[slope.name].type.tensor_type.shape
+                for _ in range(rank - 2):
+                    shape.dim.add().dim_value = 1
+
+
+def _typed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """All tensors of a model whose shape can be inferred."""
+    graph = shape_inference.infer_shapes(model).graph
+    return [*graph.input, *graph.value_info, *graph.output]
+
+
+def _has_microsoft_nodes(model: onnx.ModelProto) -> bool:
+    return any(node.domain == MICROSOFT for node in model.graph.node)
+
+
 def _with_microsoft_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Note the shapes behind operators of com.microsoft, which onnx cannot infer: run them once.
 
     A model that does not run is left as it is; the checks of the operators will say more about
     it than onnxruntime does.
     """
-    if all(node.domain != MICROSOFT for node in model.graph.node):
+    if not _has_microsoft_nodes(model):
         return model
     work = onnx.ModelProto()
     work.CopyFrom(model)
@@ -168,10 +208,11 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _forget_shapes(model: onnx.ModelProto) -> None:
-    """Drop the exporter's shapes: they may name the batch or contradict the ones just given."""
+    """Drop noted shapes: the exporter's may name the batch or contradict the ones just given."""
     del model.graph.value_info[:]
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.type.HasField("tensor_type"):  # asking would make a sequence a tensor
+            output.type.tensor_type.ClearField("shape")
 
 
 def _bind_inputs(

@@ -1,0 +1,64 @@
+"""The converted models of the onnx package: exact, or refused for a reason that is listed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import weights
+from frontend.oracle import differences, random_feeds, run_onnx
+
+from isa.diagnostics import PimError
+from passes.graph import LrnNode, SoftmaxNode
+from pimc.frontend.build import import_model
+
+FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "pytorch-converted"
+CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
+REFUSED = {
+    "Conv3d": "it has 3 spatial axes",
+    "Pool3d": "it has 3 spatial axes",
+    "ConvTranspose": "ConvTranspose",
+    "Embedding": "picks from a constant",
+    "log_softmax": "LogSoftmax",
+    "LogSoftmax": "LogSoftmax",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_converted_models_are_exact_or_refused(case: str) -> None:
+    model = onnx.load(FOLDER / case / "model.onnx")
+    reason = next((text for part, text in REFUSED.items() if part in case), None)
+    if reason is not None:
+        with pytest.raises(PimError) as caught:
+            import_model(model)
+        assert any(reason in diagnostic.message for diagnostic in caught.value.diagnostics)
+        return
+    feeds = random_feeds(model, 3, 0)
+    found = import_model(model)
+    values = found.graph.values
+    for name in found.graph.inputs:
+        if not values[name].batched:
+            feeds[name] = weights(*values[name].onnx_shape)
+    makers = found.graph.producers()
+    for name, difference in differences(found, feeds).items():
+        is_loose = isinstance(makers[name], SoftmaxNode | LrnNode)
+        assert difference.largest <= int(is_loose), name
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "PReLU" in case])
+def test_old_slopes_go_by_channel(case: str) -> None:
+    model = onnx.load(FOLDER / case / "model.onnx")
+    data = FOLDER / case / "test_data_set_0"
+    tensors = []
+    for name in ("input_0.pb", "output_0.pb"):
+        tensor = onnx.TensorProto()
+        tensor.ParseFromString((data / name).read_bytes())
+        tensors.append(onnx.numpy_helper.to_array(tensor))
+    port = model.graph.input[0].name
+    found = import_model(model, {port: tensors[0]})
+    result = run_onnx(found.reference, {port: tensors[0]})[found.graph.outputs[0]]
+    step = found.graph.values[found.graph.outputs[0]].scale
+    assert step is not None
+    assert np.abs(result - tensors[1]).max() <= 2 * step
