@@ -209,6 +209,12 @@ RUNTIME: Final[dict[str, Code]] = {
         "Each array must be named like a model input and have its shape behind a leading axis of "
         "samples; `labels` may stand beside them. Floats must be finite.",
     ),
+    "R704": Code(
+        "no data for a check",
+        "A warning: without samples a program is compared with onnxruntime on seeded random noise. "
+        "The comparison of integers is as strict as with real samples, but the agreement with the "
+        "float model says nothing about real ones.",
+    ),
     "R710": Code(
         "region out of bounds",
         "An instruction touched elements outside of a buffer or tensor. The verifier finds this "

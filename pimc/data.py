@@ -217,6 +217,17 @@ def random_feeds(program: Program, samples: int, seed: int) -> Feeds:
     return feeds
 
 
+def random_warning() -> Diagnostic:
+    """The warning that a check on random samples owes to its reader."""
+    return Diagnostic(
+        "R704",
+        "no data was given, so the samples are random noise",
+        hint="integers are compared all the same; agreement with the float model means nothing. "
+        "Give real samples with --data FILE.npz",
+        severity="warning",
+    )
+
+
 def first_samples(feeds: Mapping[str, Array], samples: int | None) -> Feeds:
     """The first ``samples`` of every array; all of them for None."""
     return {name: values[:samples] for name, values in feeds.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,20 +13,19 @@ from typing import Any
 
 import onnx
 
-import pimc
 from isa import container, verify
 from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, PimError
 from isa.printer import print_program
-from isa.program import Program, walk
+from isa.program import Program
 from isa.target import Target
 from passes.manager import run_passes
 from passes.pipelines import DEFAULT_MAPPING, pipeline
 from pimc.data import Array
 from pimc.frontend.build import FrontendOptions, Imported, import_model
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
+from pimc.report import document, program_figures
 
-REPORT_SCHEMA = 1
 Progress = Callable[[str], None]
 
 
@@ -104,8 +102,7 @@ def compile_model(
             check_conversions(program, target)
     with phase("prove text"):
         check_reconstruction(program, imported.graph)
-    report = _report(program, target, imported, options, phase.seconds)
-    report["model"] = str(model) if isinstance(model, str | os.PathLike) else None
+    report = _report(program, target, imported, options, phase)
     return Compiled(
         program,
         target,
@@ -118,39 +115,20 @@ def compile_model(
 
 
 def _report(
-    program: Program,
-    target: Target,
-    imported: Imported,
-    options: CompileOptions,
-    seconds: Mapping[str, float],
+    program: Program, target: Target, imported: Imported, options: CompileOptions, clock: Clock
 ) -> dict[str, Any]:
-    matrices = list(program.matrices())
-    return {
-        "schema": REPORT_SCHEMA,
-        "pimc_version": pimc.__version__,
-        "target": target.name,
-        "target_sha256": target.sha256,
+    """The document of `pimc compile --json`, without the hashes of the inputs."""
+    figures = {
         "mapping": options.mapping,
         "reconstructs": True,  # compile_model has raised otherwise
         "may_clip": options.allow_clipping,
-        "layers": len({matrix.layer for matrix in matrices}),
-        "cores": len(program.cores),
-        "cores_available": target.cores,
-        "crossbars": sum(matrix.blocks.crossbars for matrix in matrices),
+        **program_figures(program, target),
         "dense_columns": dense_columns(imported.graph, target),
-        "stored_columns": sum(matrix.blocks.columns for matrix in matrices),
-        "ou_blocks": sum(matrix.blocks.blocks(target.ou.columns) for matrix in matrices),
-        "routes": sum(matrix.blocks.route_count() for matrix in matrices),
         "host_mac_share": 0.0,
-        "instructions": sum(1 for core in program.cores for _ in walk(core.body)),
-        "compile_s": round(sum(seconds.values()), 3),
+        "warnings": [warning.as_json() for warning in imported.warnings],
+        "compile_s": round(sum(clock.seconds.values()), 3),
     }
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash of an input file, for reports."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return document("compile", figures, target)
 
 
 class Clock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.options import (
     json_option,
     quiet_option,
@@ -17,6 +18,7 @@ from pimc.commands.options import (
     target_options,
 )
 from pimc.console import counting, phases, show_json, show_table, show_warnings
+from pimc.report import input_hashes, rounded
 
 if TYPE_CHECKING:
     from pimc.check import Verification
@@ -50,21 +52,22 @@ def compile_command(**arguments: Any) -> None:
     """Compile MODEL (float, QDQ or QOperator ONNX) to a program folder."""
     output = arguments["output"] or Path(arguments["model"].stem + ".pim")
     feeds, compiled = _compile(arguments)
+    report = compiled.report
     found = _verify(compiled, feeds, arguments) if feeds is not None else None
-    report = dict(compiled.report)
-    compiled.save(output)
-    report["program"] = str(output)
     if found is not None:
         report["verify"] = found.as_json()
+    report["program"] = str(output)
+    compiled.save(output)
     if arguments["timing"]:
+        report["timing_s"] = rounded(compiled.seconds)
         for phase, seconds in compiled.seconds.items():
             click.echo(f"{seconds:8.3f} s  {phase}", err=True)
     if arguments["as_json"]:
         show_json(report)
     else:
-        _show(report, compiled)
-    if found is not None and found.max_abs_diff_lsb:
-        sys.exit(1)
+        _show(report)
+    if found is not None and not found.is_equal:
+        sys.exit(EXIT_VERIFICATION_FAILED)
 
 
 def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
@@ -72,7 +75,7 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     target = read_target(arguments["target"], arguments["overrides"])
     shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
     from pimc.data import LABELS, read_data
-    from pimc.driver import CompileOptions, compile_model, file_sha256
+    from pimc.driver import CompileOptions, compile_model
     from pimc.frontend.build import FrontendOptions
 
     feeds = calibration = None
@@ -88,11 +91,11 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)
     show_warnings(compiled.warnings)
-    compiled.report["inputs"] = {
-        str(path): file_sha256(path)
-        for path in (arguments["model"], arguments["calib"], arguments["data"])
-        if path is not None
-    }
+    given = (arguments["model"], arguments["calib"], arguments["data"])
+    compiled.report["inputs"] = input_hashes(given)
+    available = compiled.target.cores
+    if tiles == "auto" and available != target.cores:
+        click.echo(f"note: the mesh grew from {target.cores} to {available} cores", err=True)
     return feeds, compiled
 
 
@@ -111,15 +114,13 @@ def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verifi
         )
 
 
-def _show(report: dict[str, Any], compiled: Compiled) -> None:
-    target = compiled.target
-    available = target.cores
-    click.echo(f"{report['program']}: {report['layers']} weight layers on {target.name}")
+def _show(report: dict[str, Any]) -> None:
+    click.echo(f"{report['program']}: {report['layers']} weight layers on {report['target']}")
     show_table(
         ("cores", "crossbars", "OU blocks", "stored columns", "instructions", "seconds"),
         [
             (
-                f"{report['cores']} of {available}",
+                f"{report['cores']} of {report['cores_available']}",
                 report["crossbars"],
                 report["ou_blocks"],
                 report["stored_columns"],
@@ -140,11 +141,15 @@ def show_verification(found: dict[str, Any]) -> None:
         f"{verdict}: largest difference from onnxruntime {found['max_abs_diff_lsb']} LSB over "
         f"{len(found['layers'])} tensors, {found['samples']} samples"
     )
+    for layer in found["layers"]:
+        if layer["max_abs_diff_lsb"]:
+            click.echo(f"  {layer['max_abs_diff_lsb']:3} LSB  {layer['name']}")
     if "float_top1_agreement" in found:
         noise = found["float_sqnr_db"]
         quality = "no difference" if noise is None else f"SQNR {noise:.1f} dB"
         agreement = found["float_top1_agreement"]
-        click.echo(f"against the float model: top-1 agreement {agreement:.1%}, {quality}")
+        top1 = "" if agreement is None else f"top-1 agreement {agreement:.1%}, "
+        click.echo(f"against the float model: {top1}{quality}")
     if "accuracy" in found:
         known = (("float", "float_accuracy"), ("reference", "reference_accuracy"))
         others = ", ".join(f"{name} {found[key]:.1%}" for name, key in known if key in found)

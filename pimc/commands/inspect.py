@@ -11,6 +11,7 @@ import click
 from isa.diagnostics import Diagnostic, PimError
 from pimc.commands.options import json_option
 from pimc.console import show_json, show_table
+from pimc.report import document
 
 if TYPE_CHECKING:
     from isa.program import Program
@@ -35,13 +36,14 @@ def inspect_command(program: Path, layer: str | None, section: str, as_json: boo
 
         text = print_program(shown)
         if as_json:
-            show_json({"code": text})
+            show_json(document("inspect", {"code": text}, loaded.target, [program]))
         else:
             click.echo(text, nl=False)
         return
     rows = {"layers": _layers, "blocks": _blocks, "memory": _memory}[section](shown, loaded.target)
     if as_json:
-        show_json(rows)
+        keyed = [{key.replace(" ", "_"): value for key, value in row.items()} for row in rows]
+        show_json(document("inspect", {section: keyed}, loaded.target, [program]))
     elif rows:
         show_table(list(rows[0]), [tuple(row.values()) for row in rows])
 

@@ -9,6 +9,7 @@ import click
 from isa.diagnostics import Diagnostic, PimError
 from pimc.commands.options import json_option, read_target
 from pimc.console import show_json, show_table
+from pimc.report import document
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "lark", "pydantic")
 
@@ -39,7 +40,9 @@ def list_command(as_json: bool) -> None:
     ]
     headers = ("name", "cores", "crossbars/core", "crossbar", "OU", "ADC bits", "description")
     if as_json:
-        show_json([dict(zip(headers, row, strict=True)) for row in rows])
+        keys = [header.replace(" ", "_").replace("/", "_per_") for header in headers]
+        listed = [dict(zip(keys, row, strict=True)) for row in rows]
+        show_json(document("targets", {"targets": listed}))
     else:
         show_table(headers, rows)
 
@@ -70,7 +73,8 @@ def ops(as_json: bool) -> None:
 
     rows = [(name, *where) for name, where in supported_ops().items()]
     if as_json:
-        show_json([dict(zip(("op", "runs", "limits"), row, strict=True)) for row in rows])
+        listed = [dict(zip(("op", "runs", "limits"), row, strict=True)) for row in rows]
+        show_json(document("ops", {"ops": listed}))
     else:
         show_table(("op", "runs as", "limits"), rows)
 
@@ -79,7 +83,7 @@ def ops(as_json: bool) -> None:
 @click.argument("code")
 def explain(code: str) -> None:
     """What an error code means and what to do."""
-    from isa.codes import all_codes
+    from isa.codes import all_codes, exit_code_of
 
     known = all_codes()
     if code.upper() not in known:
@@ -91,6 +95,7 @@ def explain(code: str) -> None:
     found = known[code.upper()]
     click.echo(f"{code.upper()}: {found.title}\n")
     click.echo(click.wrap_text(found.explanation, 100))
+    click.echo(f"\nA command that ends with it has exit code {exit_code_of(code.upper())}.")
 
 
 @click.command()
@@ -112,8 +117,12 @@ def doctor(as_json: bool) -> None:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = "missing"
-    facts |= {f"kernel {key}": value for key, value in describe_kernel().items()}
+    kernel = describe_kernel()
+    facts["kernel"] = kernel.pop("kernel")
+    facts |= {f"kernel_{key}": value for key, value in kernel.items()}
     if as_json:
-        show_json(facts)
+        show_json(document("doctor", facts))
     else:
-        show_table(("what", "found"), [(key, str(value)) for key, value in facts.items()])
+        show_table(
+            ("what", "found"), [(key.replace("_", " "), str(value)) for key, value in facts.items()]
+        )

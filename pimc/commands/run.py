@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.compile import show_verification
 from pimc.commands.options import json_option, quiet_option
-from pimc.console import counting, show_json, show_table
+from pimc.console import counting, show_json, show_table, show_warnings
+from pimc.report import document
 
 PROGRAM = click.argument("program", type=click.Path(path_type=Path))
 
@@ -49,7 +51,9 @@ def run_command(
         write_data(output, outputs)
     shapes = {name: list(values.shape) for name, values in outputs.items()}
     if as_json:
-        show_json({"outputs": shapes, "written": None if output is None else str(output)})
+        written = None if output is None else str(output)
+        figures = {"program": str(program), "outputs": shapes, "written": written}
+        show_json(document("run", figures, loaded.target, (program, source)))
     else:
         show_table(("output", "shape", "largest"), _rows(outputs))
 
@@ -67,7 +71,7 @@ def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
     "--data", type=click.Path(path_type=Path), help="Samples, npz; random ones if absent."
 )
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many; 16 random ones.")
-@click.option("--per-layer", is_flag=True, help="Compare and list every inner tensor.")
+@click.option("--per-layer", is_flag=True, help="List every tensor that was compared.")
 @json_option
 @quiet_option
 def verify_command(
@@ -85,14 +89,14 @@ def verify_command(
     from isa import container
     from isa import verify as verifier
     from pimc.check import verify_program
-    from pimc.data import random_feeds, read_data
+    from pimc.data import random_feeds, random_warning, read_data
     from pimc.driver import load_models
 
     loaded = container.load(program)
     verifier.check(loaded.program, loaded.target, loaded.source)
     reference, float_model = load_models(program)
     if data is None:
-        click.echo("warning: no --data, so the samples are random noise", err=True)
+        show_warnings([random_warning()])
         feeds = random_feeds(loaded.program, samples or 16, seed=0)
     else:
         feeds = read_data(data, samples)
@@ -106,7 +110,8 @@ def verify_command(
             per_layer=True,
             progress=progress,
         )
-    report = {"program": str(program), "target": loaded.target.name, **found.as_json()}
+    figures = {"program": str(program), "random": data is None, **found.as_json()}
+    report = document("verify", figures, loaded.target, (program, data))
     if as_json:
         show_json(report)
     else:
@@ -114,5 +119,5 @@ def verify_command(
             rows = [(layer["name"], layer["max_abs_diff_lsb"]) for layer in report["layers"]]
             show_table(("tensor", "largest difference, LSB"), rows)
         show_verification(report)
-    if not report["equal"]:
-        sys.exit(1)
+    if not found.is_equal:
+        sys.exit(EXIT_VERIFICATION_FAILED)
