@@ -20,7 +20,7 @@ from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
-from pimc.frontend.supported import check_net
+from pimc.frontend.supported import check_net, refuse_other_types
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def import_model(
         loaded = load_model(model)
         if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
             loaded = upgraded(loaded)
+        refuse_other_types(loaded)
         net = _prepare(loaded, options)
         reference = _quantize(net, calibration, options)
         return Imported(lower(reference), reference, loaded, tuple(net.notes))

@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule("movement", "nearest", checks.check_resize),
 }
+_LIST_HINT = "`pimc ops` lists what is"
 _VANISH = ("Constant", "ConstantOfShape", "Dropout", "Shape", "Size", "Range")
 
 
@@ -68,6 +69,30 @@ def supported_ops() -> dict[str, tuple[str, str]]:
             "constant scales, 8 bits",
         )
     return dict(sorted(table.items()))
+
+
+def refuse_other_types(model: onnx.ModelProto) -> None:
+    """Refuse a model with sequences or maps at its ports, before the libraries stumble on them.
+
+    Nodes of foreign domains, which make such things, are named in the same message.
+    """
+    findings, graph = Findings(), model.graph
+    for role, ports in (("input", graph.input), ("output", graph.output)):
+        for port in ports:
+            kind = port.type.WhichOneof("value")
+            if kind is not None and kind != "tensor_type":
+                at = Location(node=f"{role} `{port.name}`")
+                text = f"{role} `{port.name}` is a {kind.removesuffix('_type')}, not a tensor"
+                findings.error("F214", text, at)
+    if not findings:
+        return
+    local = {function.domain for function in model.functions}
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx", MICROSOFT, *local):
+            label = f"{node.domain}.{node.op_type} `{node.name or node.output[0]}`"
+            text = f"{label}: domain {node.domain} is not supported"
+            findings.error("F212", text, Location(node=label), _LIST_HINT)
+    findings.raise_if_any()
 
 
 def check_net(net: Net, steps: Sequence[Step]) -> None:
@@ -104,9 +129,9 @@ def _refusal(
     if op.op_type in QUANTIZED_OPS or is_rest:
         return "F211", "scales, zero points and weights must be constants, activations 8 bits", None
     if op.domain:
-        return "F212", f"domain {op.domain} is not supported", "`pimc ops` lists what is"
+        return "F212", f"domain {op.domain} is not supported", _LIST_HINT
     if rule is None:
-        return "F210", "this operator is not supported", "`pimc ops` lists what is"
+        return "F210", "this operator is not supported", _LIST_HINT
     names = [name for name in (*used_inputs(op), *op.outputs) if name]
     missing = [name for name in names if name not in net.shapes and not net.is_constant(name)]
     if missing:

@@ -150,6 +150,133 @@ def _softmax(graph: Graph, node: SoftmaxNode, x: Ints) -> Ints:
 
 
 def _lrn(graph: Graph, node: LrnNode, x: Ints) -> Ints:
+    value = graph.values[node.inputs[0]]
+    steps = x.astype(np.int64) - value.zero
+    before, after = (node.size - 1) // 2, node.size - 1 - (node.size - 1) // 2
+    squares = np.pad(steps * steps, ((0, 0), (0, 0), (0, 0), (before, after)))
+    sums = sum(squares[..., at : at + x.shape[3]] for at in range(node.size))
+    norm = np.asarray(sums).astype(F32) * F32(node.factor) + F32(node.bias)
+    root = {1.0: norm, 0.5: np.sqrt(norm), 0.75: np.sqrt(norm) * np.sqrt(np.sqrt(norm))}
+    divisor = root.get(node.beta, norm ** F32(node.beta))
+    real = steps.astype(F32) * F32(value.scale or 1.0) / divisor
+    return _quantized(real, graph.values[node.output])
+
+
+_EVALUATORS[type(node)](graph, node, *operands)
+        shape = graph.values[node.output].shape
+        assert result.shape[1:] == shape, f"{node.name}: {result.shape[1:]} instead of {shape}"
+        found[node.output] = result
+    return found
+
+
+def _dtype(value: Value) -> Any:
+    return np.int8 if value.dtype == "s8" else np.uint8
+
+
+def _saturate(real: NDArray[np.floating[Any]], value: Value) -> Ints:
+    info = np.iinfo(_dtype(value))
+    return np.asarray(np.clip(np.rint(real) + value.zero, info.min, info.max), info.dtype)
+
+
+def _windows(
+    x: NDArray[Any], node: MatrixNode | PoolNode, kernel: tuple[int, int], fill: int
+) -> list[tuple[int, int, NDArray[Any]]]:
+    """For each kernel position the elements that it meets: (i, j, [images, rows, columns, C])."""
+    top, left, bottom, right = node.pads
+    pads = ((0, 0), (top, bottom), (left, right), (0, 0))
+    padded = np.pad(x, pads, constant_values=fill)
+    sizes = [
+        (size - (k - 1) * d - 1) // s + 1
+        for size, k, d, s in zip(padded.shape[1:3], kernel, node.dilation, node.stride, strict=True)
+    ]
+    found = []
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            first = (i * node.dilation[0], j * node.dilation[1])
+            rows, columns = (
+                slice(f, f + (n - 1) * s + 1, s)
+                for f, n, s in zip(first, sizes, node.stride, strict=True)
+            )
+            found.append((i, j, padded[:, rows, columns]))
+    return found
+
+
+def _matrix(graph: Graph, node: MatrixNode, x: Ints) -> Ints:
+    zero = graph.values[node.inputs[0]].zero
+    outputs, rows, columns, per_group = node.weights.shape
+    by_group = node.weights.reshape(node.groups, outputs // node.groups, rows, columns, per_group)
+    total: Any = 0
+    for i, j, taken in _windows(x.astype(np.float64) - zero, node, (rows, columns), 0):
+        split = taken.reshape(*taken.shape[:3], node.groups, per_group)
+        weights = by_group[:, :, i, j].astype(np.float64)  # float64 is exact below 2**53
+        part = np.matmul(split.transpose(3, 0, 1, 2, 4), weights.transpose(0, 2, 1)[:, None, None])
+        total = total + part
+    sums = np.moveaxis(total, 0, 3).reshape(*total.shape[1:4], outputs) + node.bias
+    assert np.abs(sums).max(initial=0) < 2**31
+    return _saturate(sums.astype(np.int32).astype(F32) * node.scale, graph.values[node.output])
+
+
+def _lut(graph: Graph, node: LutNode, x: Ints) -> Ints:
+    index = x.astype(np.int64) - np.iinfo(x.dtype).min
+    if node.table.ndim == 1:
+        return node.table[index]
+    return node.table[np.arange(x.shape[3]), index]
+
+
+def _real(graph: Graph, name: str, x: Ints) -> Floats:
+    value = graph.values[name]
+    assert value.scale is not None
+    return (x.astype(np.int32) - value.zero).astype(F32) * F32(value.scale)
+
+
+def _quantized(real: Floats, value: Value) -> Ints:
+    assert value.scale is not None
+    return _saturate(real / F32(value.scale), value)
+
+
+def _binary(graph: Graph, node: BinaryNode, *operands: Ints) -> Ints:
+    real = [_real(graph, n, o) for n, o in zip(node.inputs, operands, strict=True)]
+    target = graph.values[node.output].shape
+    assert graph.values[node.inputs[0]].shape == target
+    if node.constant is not None:
+        assert node.constant.shape == target
+        centred = (node.constant.astype(np.int32) - node.constant_zero).astype(F32)
+        real.append(centred * F32(node.constant_scale))
+    else:
+        sizes = graph.values[node.inputs[1]].shape
+        assert sizes[:2] in (target[:2], (1, 1))
+        assert sizes[2] in (target[2], 1)
+    op: Callable[..., Floats] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[node.op]
+    return _quantized(op(real[0], real[1]), graph.values[node.output])
+
+
+def _pool(graph: Graph, node: PoolNode, x: Ints) -> Ints:
+    if node.op == "max":
+        windows = _windows(x, node, node.kernel, np.iinfo(x.dtype).min)
+        return np.asarray(np.max([taken for _, _, taken in windows], axis=0))
+    assert node.op == "sum"
+    assert node.bias is not None
+    assert node.scale is not None
+    zero = graph.values[node.inputs[0]].zero
+    windows = _windows(x.astype(np.int32), node, node.kernel, zero)
+    sums = sum(taken for _, _, taken in windows) + node.bias
+    return _saturate(sums.astype(F32) * node.scale, graph.values[node.output])
+
+
+def _move(graph: Graph, node: MoveNode, *operands: Ints) -> Ints:
+    flat = np.concatenate([o.reshape(len(o), -1) for o in operands], axis=1)
+    assert node.index.max(initial=-1) < flat.shape[1]
+    moved = np.where(node.index < 0, node.fill, flat[:, np.maximum(node.index, 0)])
+    return moved.astype(_dtype(graph.values[node.output]))
+
+
+def _softmax(graph: Graph, node: SoftmaxNode, x: Ints) -> Ints:
+    real = _real(graph, node.inputs[0], x)
+    powers = np.exp(real - real.max(axis=3, keepdims=True))
+    return _quantized(powers / powers.sum(axis=3, keepdims=True), graph.values[node.output])
+
+
+def _lrn(graph: Graph, node: LrnNode, x: Ints) -> Ints:
     real = _real(graph, node.inputs[0], x)
     before, after = (node.size - 1) // 2, node.size - 1 - (node.size - 1) // 2
     squares = np.pad(real * real, ((0, 0), (0, 0), (0, 0), (before, after)))

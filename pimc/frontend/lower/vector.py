@@ -11,7 +11,7 @@ from pimc.frontend.lower.model import ReferenceModel, attributes
 from pimc.frontend.lower.pool import lower_window_sum
 from pimc.frontend.lower.state import State, machine_order, machine_shape
 from pimc.frontend.lower.tables import FloatRegion
-from pimc.frontend.net import IntArray
+from pimc.frontend.net import Array, IntArray
 from pimc.frontend.regions import ELEMENTWISE
 
 _BINARY = {"Sum": "add", "Add": "add", "Sub": "sub", "Mul": "mul"}
@@ -102,7 +102,7 @@ def lower_quantize(
         _lower_binary(state, model, quantize, maker)
     elif maker.op_type == "Softmax":
         _lower_softmax(state, model, quantize, maker)
-    elif maker.op_type == "LRN":
+    elif maker.op_type == "Div":
         _lower_lrn(state, model, quantize, maker)
     else:
         raise PimError(
@@ -212,17 +212,44 @@ def _lower_softmax(
 def _lower_lrn(
     state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
 ) -> None:
-    dequantize = _dequantize_of(model, node.input[0])
-    tensor, given = dequantize.input[0], attributes(node)
+    """The quotient that emit_lrn writes: steps * scale, over a root of the neighbours' squares."""
+    scaled, root = (model.makers[name] for name in node.input)
+    dequantize = model.makers[scaled.input[0]]
+    beta, norm = _beta_and_base(model, root)
+    weighted = model.makers[norm.input[0]]
+    neighbours = model.array(model.makers[weighted.input[0]].input[1])
+    tensor = dequantize.input[0]
     axis = 0 if state.infos[tensor].batched else 1
     source = state.value_of(tensor, axis)
-    source = state.with_qparams(source, model.qparams(dequantize.input[1], dequantize.input[2]))
+    x = model.qparams(scaled.input[1], dequantize.input[2])
+    source = state.with_qparams(source, x)
     y = model.qparams(quantize.input[1], quantize.input[2])
     name = state.make(quantize.output[0], axis, y)
     state.nodes.append(
         LrnNode(
-            node.name, (source,), name, int(given["size"]),
-            float(given.get("alpha", 1e-4)), float(given.get("beta", 0.75)),
-            float(given.get("bias", 1.0)),
+            node.name,
+            (source,),
+            name,
+            _size_of(neighbours),
+            float(model.array(weighted.input[1])),
+            beta,
+            float(model.array(norm.input[1])),
         )
-    )  # fmt: skip
+    )
+
+
+def _beta_and_base(model: ReferenceModel, root: onnx.NodeProto) -> tuple[float, onnx.NodeProto]:
+    """The power that a root node takes, and the node that makes its base."""
+    if root.op_type == "Pow":
+        return float(model.array(root.input[1])), model.makers[root.input[0]]
+    base = model.makers[root.input[0]]
+    if root.op_type == "Mul":
+        return 0.75, model.makers[base.input[0]]
+    return (0.5 if root.op_type == "Sqrt" else 1.0), base
+
+
+def _size_of(neighbours: Array) -> int:
+    """The window size of a band matrix [C, C, 1, 1]; more than C channels count once each."""
+    first = neighbours[:, :, 0, 0]
+    reach_after, reach_before = int(first[0].sum()) - 1, int(first[:, 0].sum()) - 1
+    return reach_before + reach_after + 1
