@@ -79,12 +79,20 @@ class PatternDedup(Pass[Graph, Mapping]):
 
 
 def pattern_dedup(
-    weights: LayerWeights, target: Target, plan: DedupPlan | None = None
+    weights: LayerWeights,
+    target: Target,
+    plan: DedupPlan | None = None,
+    sample: int | None = None,
 ) -> BlockMatrix:
-    """The de-duplicated blocks of one layer; see ``PatternDedup``."""
+    """The de-duplicated blocks of one layer; see ``PatternDedup``.
+
+    sample: only about so many of the row groups, evenly spread, to estimate what all would cost.
+    """
     plan = plan or DedupPlan()
     height, coded = plan.coding(weights, target)
     groups = row_groups(weights, height, plan.order)
+    if sample is not None:
+        groups = groups.sample(sample)
     parts = []
     for chunk in groups.chunks(coded.width):
         codes = column_codes(chunk, coded)
