@@ -298,8 +298,9 @@ class Softmax(Instruction):
 class Lrn(Instruction):
     """Local response normalization over ``size`` neighbouring channels, as ONNX LRN.
 
-    ``v = f32(source - zero_a) * scale_a``;
-    ``into = sat(rint(v * (bias + alpha / size * sum(v^2))^-beta / scale) + zero)``.
+    ``n = source - zero_a``; ``s = f32(f32(sum(n^2)) * factor) + bias``, the sum exact;
+    ``into = sat(rint(f32(n * scale_a) / root / scale) + zero)`` with ``root = s^beta`` in f32, made
+    of square roots where ``beta`` is 0.5 or 0.75. factor: ``alpha / size * scale_a^2``.
     """
 
     mnemonic = "lrn"
@@ -309,7 +310,7 @@ class Lrn(Instruction):
     into: Region
     source: Region
     size: int = 5
-    alpha: float = 1e-4
+    factor: float = 1e-4
     beta: float = 0.75
     bias: float = 1.0
     scale_a: float = 1.0

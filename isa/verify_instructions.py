@@ -296,7 +296,7 @@ def _normalize(site: Site, i: Softmax | Lrn) -> None:
     real(site, "scale_a")
     if isinstance(i, Lrn):
         value_of(site, "zero_a", source)
-        real(site, "alpha", "beta", "bias")
+        real(site, "factor", "beta", "bias")
         if i.size < 1:
             site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
     if into is not None and source is not None:

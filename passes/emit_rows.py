@@ -120,7 +120,7 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
             into,
             operands[0],
             node.size,
-            node.alpha,
+            node.factor,
             node.beta,
             node.bias,
             real(source.scale),

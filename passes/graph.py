@@ -125,10 +125,10 @@ class SoftmaxNode(Node):
 
 @dataclass(frozen=True, eq=False)
 class LrnNode(Node):
-    """Local response normalization over channels."""
+    """Local response normalization over channels, in the formula of ``isa.catalog.Lrn``."""
 
     size: int
-    alpha: float
+    factor: float
     beta: float
     bias: float
 

@@ -173,15 +173,30 @@ def lrn(bind: Binder, i: Lrn) -> Action:
     read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
 
     def action() -> bool:
-        real = dequantize(read(), i.scale_a, i.zero_a)
-        norm = _neighbour_sums(real * real, i.size)
-        norm *= np.float32(i.alpha / i.size)
+        steps = read().astype(np.float32) - np.float32(i.zero_a)
+        norm = _neighbour_sums(steps * steps, i.size)  # exact: whole numbers below 2^24
+        norm *= np.float32(i.factor)
         norm += np.float32(i.bias)
-        real *= np.power(norm, np.float32(-i.beta))
+        real = steps * np.float32(i.scale_a)
+        real /= _power(norm, i.beta)
         write(quantize(real, i.scale, i.zero, dtype))
         return True
 
     return action
+
+
+def _power(base: Float32, exponent: float) -> Float32:
+    """``base^exponent`` in float32; of square roots, which IEEE pins down, where possible."""
+    if exponent == 1.0:
+        return base
+    root = np.sqrt(base)
+    if exponent == 0.5:
+        return root
+    if exponent == 0.75:
+        product: Float32 = root * np.sqrt(root)
+        return product
+    result: Float32 = np.power(base, np.float32(exponent))
+    return result
 
 
 def _neighbour_sums(squares: Float32, size: int) -> Float32:

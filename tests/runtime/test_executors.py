@@ -185,7 +185,7 @@ def test_softmax_is_that_of_float32_within_one_step(target: Target, seed: int) -
 def test_lrn_sums_over_neighbouring_channels(target: Target, size: int) -> None:
     rng = np.random.default_rng(size)
     x = random(rng, (2, 1, 3, 7), np.int8)
-    i = Lrn(Region("into"), Region("x"), size, 0.5, 0.75, 1.5, 0.1, 3, 0.02, -5)
+    i = Lrn(Region("into"), Region("x"), size, 0.5 / size * 0.1**2, 0.75, 1.5, 0.1, 3, 0.02, -5)
     out = run_one(target, i, {"x": x}, np.zeros(x.shape, np.int8))
     real = (x.astype(float) - 3) * 0.1
     for index in np.ndindex(*x.shape):

@@ -152,9 +152,9 @@ def emit_lrn(build: Builder, op: Op) -> None:
     qparams = build.qparams[source]
     size, channels = int(given["size"]), build.net.shapes[source][1]
 
-    def step(op_type: str, *inputs: str, **attributes: object) -> str:
+    def step(op_type: str, *inputs: str) -> str:
         result = build.unique(f"{op.output}_{op_type.lower()}")
-        build.node(op_type, inputs, [result], f"{name}/{result}", **attributes)
+        build.node(op_type, inputs, [result], f"{name}/{result}")
         return result
 
     one = build.constant(f"{name}/one", np.float32(1))
