@@ -35,7 +35,7 @@ def chip(tmp_path: Path) -> Path:
 
 
 def test_the_default_target_is_listed_first() -> None:
-    assert TARGETS == ("ou9x8", "isaac", "prap8x8", "sre16x16", "tiny")
+    assert TARGETS == ("ou9x8", "isaac", "mnsim", "prap8x8", "sre16x16", "tiny")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -53,8 +53,8 @@ def test_every_number_of_a_shipped_target_has_a_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_adc_of_a_shipped_target_is_exact(name: str) -> None:
-    assert load_target(name).adc_is_exact
+def test_the_adc_of_a_shipped_target_is_exact_save_where_it_copies_a_simulator(name: str) -> None:
+    assert load_target(name).adc_is_exact == (name != "mnsim")  # 128 rows into 6 bits
 
 
 @pytest.mark.parametrize("name", TARGETS)
