@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pimc.version import VERSION
+
 if TYPE_CHECKING:
     from pimc.api import CompiledProgram as Program
-    from pimc.api import compile, load
+    from pimc.api import compile, load, verify
 
-__version__ = "0.1.0"
-__all__ = ["Program", "__version__", "compile", "load"]
+__version__ = VERSION
+__all__ = ["Program", "__version__", "compile", "load", "verify"]
 
-_LATE = {"Program": "CompiledProgram", "compile": "compile", "load": "load"}
+_LATE = {"Program": "CompiledProgram", "compile": "compile", "load": "load", "verify": "verify"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 
-from isa import container, verify
-from isa.diagnostics import Diagnostic, PimError
+from isa import container
+from isa import verify as verifier
+from isa.diagnostics import Diagnostic, Location, PimError
 from isa.printer import print_program
 from isa.program import Program
 from isa.target import DEFAULT_TARGET, Target, load_target
+from passes.pipelines import DEFAULT_MAPPING
 from pimc.check import verify_program
-from pimc.data import Array, check_feeds, ports, random_feeds, to_machine, to_onnx, to_real
-from pimc.driver import Compiled, CompileOptions, compile_model, load_models
+from pimc.data import (
+    LABELS,
+    Array,
+    check_feeds,
+    ports,
+    random_feeds,
+    read_data,
+    to_machine,
+    to_onnx,
+    to_real,
+)
+from pimc.driver import (
+    MODEL_FILES,
+    REPORT_FILE,
+    CompileOptions,
+    compile_model,
+    load_models,
+    model_files,
+)
+from pimc.frontend.build import FrontendOptions
+from pimc.frontend.calibrate import Method
 from runtime.machine import Machine
 
 DEFAULT_SAMPLES = 16  # random ones, when a check is given no data
+Samples = Mapping[str, ArrayLike] | str | os.PathLike[str]
 
 
 class CompiledProgram:
-    """A program with its target, its reference model and a machine to run it on."""
+    """A program with its target, its reference model and a machine to run it on.
+
+    report: what `pimc compile --json` prints; empty for a program that was not compiled here.
+    """
 
     def __init__(
         self,
@@ -31,17 +59,12 @@ class CompiledProgram:
         target: Target,
         reference: onnx.ModelProto | None = None,
         float_model: onnx.ModelProto | None = None,
-        compiled: Compiled | None = None,
+        report: Mapping[str, Any] | None = None,
     ) -> None:
         self.program, self.target = program, target
         self.reference, self.float_model = reference, float_model
-        self._compiled = compiled
+        self.report: dict[str, Any] = dict(report or {})
         self._machine: Machine | None = None
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """What `pimc compile --json` prints; empty for a program that was loaded."""
-        return {} if self._compiled is None else self._compiled.report
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
@@ -57,16 +80,18 @@ class CompiledProgram:
         """The program as people read it."""
         return print_program(self.program)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Samples) -> dict[str, Array]:
         """Outputs for samples [n, ...] of every input, by ONNX name; floats in, floats out.
 
-        Raises PimError R703 with everything that is wrong with the feeds.
+        feeds: arrays by input name, or an npz file; ``labels`` in it are passed over.
+        Raises PimError R702, R703 with everything that is wrong with the feeds.
         """
-        check_feeds(self.program, feeds)
+        given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
+        check_feeds(self.program, given)
         if self._machine is None:
             self._machine = Machine(self.program, self.target)
         inputs = ports(self.program, "input")
-        result = self._machine.run({t.name: to_machine(t, feeds[t.onnx_name]) for t in inputs})
+        result = self._machine.run({t.name: to_machine(t, given[t.onnx_name]) for t in inputs})
         return {
             t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name]))
             for t in ports(self.program, "output")
@@ -74,54 +99,97 @@ class CompiledProgram:
 
     __call__ = run
 
-    def verify(
-        self, feeds: Mapping[str, Array] | None = None, per_layer: bool = True
-    ) -> dict[str, Any]:
-        """Compare with onnxruntime; the document of `pimc verify --json`.
+    def verify(self, data: Samples | None = None, per_layer: bool = True) -> dict[str, Any]:
+        """Compare with onnxruntime; the figures of `pimc verify --json`.
 
-        feeds: samples by input name, with ``labels`` if there are any; random ones by default.
-        Raises PimError C510 for a program without a reference model.
+        data: samples by input name, or an npz file, with ``labels`` if there are any; seeded
+        random ones by default. per_layer: compare inner tensors, too.
+        Raises PimError C510 for a program without a reference model, R702, R703.
         """
         if self.reference is None:
-            raise PimError(Diagnostic("C510", "this program has no reference model"))
-        feeds = feeds or random_feeds(self.program, DEFAULT_SAMPLES, seed=0)
+            raise PimError(
+                Diagnostic(
+                    "C510",
+                    "this program has no reference model, so there is nothing to verify it against",
+                    hint="programs made by `pimc asm` can be run, not verified",
+                )
+            )
+        feeds = random_feeds(self.program, DEFAULT_SAMPLES, 0) if data is None else _arrays(data)
         found = verify_program(
             self.program, self.target, self.reference, self.float_model, feeds, per_layer
         )
         return found.as_json()
 
-    def save(self, path: str | Path) -> None:
-        """Write a program folder."""
-        if self._compiled is not None:
-            self._compiled.save(path)
-            return
-        models = {"reference.onnx": self.reference, "float.onnx": self.float_model}
-        extra = {n: m.SerializeToString() for n, m in models.items() if m is not None}
-        container.save(path, self.program, self.target, extra)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a program folder, all of it or nothing. Raises PimError C508, C509."""
+        files = model_files(self.reference, self.float_model, self.report)
+        container.save(Path(path), self.program, self.target, files)
 
 
 def compile(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     target: str | os.PathLike[str] | Target = DEFAULT_TARGET,
-    calibration: Mapping[str, Array] | None = None,
-    options: CompileOptions | None = None,
+    calibration: Samples | None = None,
+    *,
+    calibration_method: Method = "minmax",
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    mapping: str = DEFAULT_MAPPING,
+    tiles: int | str | None = None,
+    allow_clipping: bool = False,
+    seed: int = 0,
 ) -> CompiledProgram:
     """Compile a float, QDQ or QOperator model for a target; the result is verified and proved.
 
-    calibration: float samples [n, ...] by input name, for models that are not quantized yet.
-    Raises PimError with all findings of the stage that refuses.
+    calibration: float samples [n, ...] by input name, or an npz file, for models that are not
+    quantized yet; without it ranges come from random noise of ``seed``. input_shapes: full shapes
+    of inputs with dynamic axes. tiles: number of cores, or "auto" to grow the chip until the model
+    fits. Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
-    compiled = compile_model(model, chip, calibration, options)
+    samples = None if calibration is None else _arrays(calibration)
+    if samples is not None:
+        samples.pop(LABELS, None)
+    frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed)
+    options = CompileOptions(frontend, mapping, tiles, allow_clipping)
+    done = compile_model(model, chip, samples, options)
+    return CompiledProgram(done.program, done.target, done.reference, done.float_model, done.report)
+
+
+def load(path: str | os.PathLike[str]) -> CompiledProgram:
+    """Read a program folder and verify the program in it. Raises PimError C5xx, E3xx, V4xx."""
+    folder = Path(path)
+    loaded = container.load(folder)
+    verifier.check(loaded.program, loaded.target, loaded.source)
+    reference: onnx.ModelProto | None = None
+    float_model: onnx.ModelProto | None = None
+    if (folder / MODEL_FILES[0]).is_file():
+        reference, float_model = load_models(folder)
     return CompiledProgram(
-        compiled.program, compiled.target, compiled.reference, compiled.float_model, compiled
+        loaded.program, loaded.target, reference, float_model, _read_report(folder)
     )
 
 
-def load(path: str | Path) -> CompiledProgram:
-    """Read a program folder and verify the program in it. Raises PimError."""
-    loaded = container.load(path)
-    verify.check(loaded.program, loaded.target, loaded.source)
-    if not (Path(path) / "reference.onnx").is_file():
-        return CompiledProgram(loaded.program, loaded.target)
-    return CompiledProgram(loaded.program, loaded.target, *load_models(path))
+def verify(
+    program: CompiledProgram | str | os.PathLike[str], data: Samples | None = None
+) -> dict[str, Any]:
+    """Compare a program, or the one in a program folder, with onnxruntime; see the method."""
+    held = program if isinstance(program, CompiledProgram) else load(program)
+    return held.verify(data)
+
+
+def _arrays(samples: Samples) -> dict[str, Array]:
+    if isinstance(samples, Mapping):
+        return {name: np.asarray(values) for name, values in samples.items()}
+    return read_data(Path(samples))
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    file = folder / REPORT_FILE
+    if not file.is_file():
+        return {}
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"`{file.name}` is no JSON document: {error}"
+        raise PimError(Diagnostic("C502", message, Location(str(file)))) from error
+    return report if isinstance(report, dict) else {}

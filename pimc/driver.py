@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import onnx
 
@@ -27,6 +27,8 @@ from pimc.proof import check_conversions, check_reconstruction, dense_columns
 from pimc.report import document, program_figures
 
 Progress = Callable[[str], None]
+MODEL_FILES: Final = ("reference.onnx", "float.onnx")
+REPORT_FILE: Final = "report.json"
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,23 @@ class Compiled:
 
     def save(self, path: str | Path) -> None:
         """Write the program folder ``path``; nothing is left behind when that fails."""
-        container.save(
-            path,
-            self.program,
-            self.target,
-            {
-                "reference.onnx": self.reference.SerializeToString(),
-                "float.onnx": self.float_model.SerializeToString(),
-                "report.json": (json.dumps(self.report, indent=2) + "\n").encode(),
-            },
-        )
+        files = model_files(self.reference, self.float_model, self.report)
+        container.save(path, self.program, self.target, files)
+
+
+def model_files(
+    reference: onnx.ModelProto | None,
+    float_model: onnx.ModelProto | None,
+    report: Mapping[str, Any],
+) -> dict[str, bytes | Path]:
+    """What stands in a program folder beside the program, by file name."""
+    models = zip(MODEL_FILES, (reference, float_model), strict=True)
+    files: dict[str, bytes | Path] = {
+        name: model.SerializeToString() for name, model in models if model is not None
+    }
+    if report:
+        files[REPORT_FILE] = (json.dumps(report, indent=2) + "\n").encode()
+    return files
 
 
 def compile_model(

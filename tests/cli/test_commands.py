@@ -112,7 +112,7 @@ def test_run_writes_the_outputs_of_the_samples(lenet: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("section", ["code", "layers", "blocks", "memory"])
 def test_inspect_shows_every_section_of_one_layer(lenet: Path, section: str) -> None:
-    names = [row["layer"] for row in json.loads(run("inspect", lenet, "--json").stdout)]
+    names = [row["layer"] for row in json.loads(run("inspect", lenet, "--json").stdout)["layers"]]
     result = run("inspect", lenet, "--section", section, "--layer", names[0])
     assert result.exit_code == 0
     assert result.stdout
