@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import click
 
-import pimc
 from pimc.commands.compile import compile_command
 from pimc.commands.inspect import inspect_command
 from pimc.commands.knowledge import doctor, explain, ops, targets
 from pimc.commands.run import run_command, verify_command
 from pimc.commands.text import asm, fmt
 from pimc.console import Commands
+from pimc.version import VERSION
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
-@click.version_option(pimc.__version__, "-V", "--version", message="pimc %(version)s")
+@click.version_option(VERSION, "-V", "--version", message="pimc %(version)s")
 def main() -> None:
     """Compile ONNX models to processing-in-memory programs, run them, prove them.
 

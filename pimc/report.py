@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pimc
+from pimc.version import VERSION
 
 if TYPE_CHECKING:
     from isa.program import Program
@@ -28,7 +28,7 @@ def document(
     """
     head: dict[str, Any] = {
         "schema": SCHEMA,
-        "pimc_version": pimc.__version__,
+        "pimc_version": VERSION,
         "command": command,
     }
     if target is not None:

@@ -10,6 +10,7 @@ from isa.diagnostics import Diagnostic, PimError
 from pimc.commands.options import json_option, read_target
 from pimc.console import show_json, show_table
 from pimc.report import document
+from pimc.version import VERSION
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "lark", "pydantic")
 
@@ -104,11 +105,10 @@ def doctor(as_json: bool) -> None:
     """Versions, processor features, and which crossbar kernel runs."""
     from importlib.metadata import PackageNotFoundError, version
 
-    import pimc
     from runtime.kernel import describe_kernel
 
     facts: dict[str, object] = {
-        "pimc": pimc.__version__,
+        "pimc": VERSION,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

@@ -37,10 +37,10 @@ def run_command(
     """Run PROGRAM on samples and write its outputs."""
     if (source is None) == (fill is None):
         raise click.UsageError("give samples with --input FILE.npz, or --fill random")
-    import pimc
+    from pimc import api
     from pimc.data import LABELS, random_feeds, read_data, write_data
 
-    loaded = pimc.load(program)
+    loaded = api.load(program)
     if source is None:
         feeds = random_feeds(loaded.program, samples or 1, seed)
     else:
