@@ -270,6 +270,11 @@ USAGE: Final[dict[str, Code]] = {
         "unknown name",
         "There is no mapping, layer or error code of this name; the message lists those there are.",
     ),
+    "U903": Code(
+        "comments would be lost",
+        "`pimc fmt` writes the canonical form of a program, which has no comments. A text that has "
+        "some is left alone unless `--drop-comments` is given.",
+    ),
     "U950": Code(
         "wrong compression option",
         "A compression reads `kind:key=value,key=value`, for example `pattern:keep=4,patterns=8`, "

@@ -18,15 +18,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
 
+override_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one number of the target, e.g. --set adc.bits=5. Repeatable.",
+)
+
+
 def target_options(command: Command) -> Command:
     """--target and --set."""
-    override = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one number of the target, e.g. --set adc.bits=5. Repeatable.",
-    )
     name = click.option(
         "--target",
         default="ou9x8",
@@ -34,7 +36,7 @@ def target_options(command: Command) -> Command:
         metavar="NAME|FILE.toml",
         help="The chip; `pimc targets list` names the shipped ones.",
     )
-    return name(override(command))
+    return name(override_option(command))
 
 
 def read_target(name: str, overrides: tuple[str, ...]) -> Target:
