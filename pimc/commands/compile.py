@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", default=0, show_default=True, help="Of random samples, without --calib.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1,3,224,224")
-@click.option("--mapping", default="ou-tile", show_default=True, help="How weights become blocks.")
+@click.option(
+    "--mapping",
+    default="ou-tile",
+    show_default=True,
+    help="How weights become blocks: ou-tile, row-compress, kernel-reorder, plane-skip, "
+    "pattern-dedup, best. All are exact.",
+)
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
     "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
