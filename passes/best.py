@@ -132,9 +132,9 @@ class _Task:
         return objective_value(choice.cost, self._objective)
 
     def best_plan(self) -> DedupPlan:
-        """Height, then encoding, then row order: each the best on a sample, given the former."""
+        """Height, then encoding, granularity and row order: each the best, given the former."""
         plan = DedupPlan("column", plain_encoding(self._target.crossbar.cell_bits))
-        for options in (self._heights, self._encodings, self._orders):
+        for options in (self._heights, self._encodings, self._filters, self._orders):
             ranked = {option: self._sampled(option) for option in options(plan)}
             plan = min(ranked, key=lambda option: ranked[option])
         return plan
@@ -149,6 +149,11 @@ class _Task:
         for encoding in encodings_for(self._target.crossbar.cell_bits):
             if encoding not in (plan.encoding, "differential"):  # its columns: sign-magnitude's
                 yield replace(plan, encoding=encoding)
+
+    def _filters(self, plan: DedupPlan) -> Iterator[DedupPlan]:
+        yield plan
+        for height in {plan.height, coded_height(self._target)}:
+            yield DedupPlan("filter", None, height)
 
     def _orders(self, plan: DedupPlan) -> Iterator[DedupPlan]:
         yield plan
