@@ -215,6 +215,11 @@ RUNTIME: Final[dict[str, Code]] = {
         "The comparison of integers is as strict as with real samples, but the agreement with the "
         "float model says nothing about real ones.",
     ),
+    "R705": Code(
+        "no reference model",
+        "A compiled program folder holds `reference.onnx`, the integer model that the program must "
+        "equal. Without it, or when it is damaged, there is nothing to verify against.",
+    ),
     "R710": Code(
         "region out of bounds",
         "An instruction touched elements outside of a buffer or tensor. The verifier finds this "

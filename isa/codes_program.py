@@ -248,9 +248,4 @@ CONTAINER: Final[dict[str, Code]] = {
         "cannot write the program folder",
         "The system refused to write. Nothing was left behind.",
     ),
-    "C510": Code(
-        "no reference model",
-        "A compiled program folder holds `reference.onnx`, the integer model that the program must "
-        "equal. Without it, or when it is damaged, there is nothing to verify against.",
-    ),
 }

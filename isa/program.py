@@ -28,10 +28,10 @@ class Tensor:
     role: "input" and "output" stand in global memory; "inner" ones only travel on channels, and
     are declared so that a run can be compared with the reference tensor by tensor.
     shape: [rows, columns, channels] of the machine. onnx_name: of an input or output, the model's
-    name for it; of an inner tensor, the one of the reference model with these integers. onnx_shape: without the batch axis;
-    transposing it by ``order`` and reshaping gives ``shape``. scale: float value of one step,
-    None when the ONNX tensor holds the integers themselves. batched: the ONNX tensor has a
-    leading batch axis.
+    name for it; of an inner tensor, the one of the reference model with these integers.
+    onnx_shape: without the batch axis; transposing it by ``order`` and reshaping gives ``shape``.
+    scale: float value of one step, None when the ONNX tensor holds the integers themselves.
+    batched: the ONNX tensor has a leading batch axis.
     """
 
     role: str

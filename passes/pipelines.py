@@ -9,9 +9,14 @@ from typing import Any
 from isa.diagnostics import Diagnostic, PimError
 from isa.target import Target
 from passes.base import Pass
+from passes.best import Best
 from passes.graph import Graph
+from passes.kernel_reorder import KernelReorder
 from passes.mapping import Mapping
 from passes.ou_tile import OuTile
+from passes.pattern_dedup import PatternDedup
+from passes.plane_skip import PlaneSkip
+from passes.row_compress import RowCompress
 from passes.schedule import Schedule
 from passes.split import Split
 
@@ -20,6 +25,11 @@ MappingPass = Callable[[Target], Pass[Graph, Mapping]]
 # what `--mapping NAME` chooses from; all of them make blocks of the whole layer, unplaced
 MAPPINGS: dict[str, MappingPass] = {
     "ou-tile": OuTile,
+    "row-compress": RowCompress,
+    "kernel-reorder": KernelReorder,
+    "plane-skip": PlaneSkip,
+    "pattern-dedup": PatternDedup,
+    "best": Best,
 }
 DEFAULT_MAPPING = "ou-tile"
 

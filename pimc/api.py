@@ -104,12 +104,12 @@ class CompiledProgram:
 
         data: samples by input name, or an npz file, with ``labels`` if there are any; seeded
         random ones by default. per_layer: compare inner tensors, too.
-        Raises PimError C510 for a program without a reference model, R702, R703.
+        Raises PimError R705 for a program without a reference model, R702, R703.
         """
         if self.reference is None:
             raise PimError(
                 Diagnostic(
-                    "C510",
+                    "R705",
                     "this program has no reference model, so there is nothing to verify it against",
                     hint="programs made by `pimc asm` can be run, not verified",
                 )

@@ -8,6 +8,7 @@ from pimc.commands.compile import compile_command
 from pimc.commands.inspect import inspect_command
 from pimc.commands.knowledge import doctor, explain, ops, targets
 from pimc.commands.run import run_command, verify_command
+from pimc.commands.studies import compare, reproduce, simulate
 from pimc.commands.text import asm, fmt
 from pimc.console import Commands
 from pimc.version import VERSION
@@ -30,6 +31,9 @@ for command in (
     run_command,
     verify_command,
     inspect_command,
+    compare,
+    simulate,
+    reproduce,
     asm,
     fmt,
     targets,

@@ -156,12 +156,12 @@ class Clock:
 
 
 def load_models(path: str | Path) -> tuple[onnx.ModelProto, onnx.ModelProto | None]:
-    """reference.onnx and float.onnx of a program folder. Raises PimError C510 for a damaged one."""
+    """reference.onnx and float.onnx of a program folder. Raises PimError R705 for a damaged one."""
     reference = _load_model(Path(path) / "reference.onnx")
     if reference is None:
         raise PimError(
             Diagnostic(
-                "C510",
+                "R705",
                 f"`{path}` has no reference.onnx, so there is nothing to verify it against",
                 hint="programs made by `pimc asm` can be run, not verified",
             )
@@ -175,4 +175,4 @@ def _load_model(file: Path) -> onnx.ModelProto | None:
     try:
         return onnx.load_from_string(file.read_bytes())
     except Exception as error:  # protobuf raises its own, undocumented classes
-        raise PimError(Diagnostic("C510", f"`{file}` is damaged: {error}")) from error
+        raise PimError(Diagnostic("R705", f"`{file}` is damaged: {error}")) from error

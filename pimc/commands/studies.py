@@ -1,0 +1,176 @@
+"""``pimc compare``, ``pimc simulate`` and ``pimc reproduce``: figures for architects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pimc.commands.options import json_option, quiet_option, read_target, target_options
+from pimc.console import phases, show_json, show_table, show_warnings
+from pimc.report import document
+
+if TYPE_CHECKING:
+    from pimc.compare import Row
+
+PAPERS = ("prap-pim", "yu", "pattpim")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--schemes", help="Comma-separated; all exact ones by default, dense first.")
+@click.option(
+    "--optimize",
+    type=click.Choice(["energy", "latency", "area"]),
+    default="energy",
+    show_default=True,
+    help="What `best` minimizes.",
+)
+@click.option("--calib", type=click.Path(path_type=Path), help="Samples for the ranges, npz.")
+@click.option("--samples", type=click.IntRange(min=0), default=1, show_default=True)
+@target_options
+@json_option
+@quiet_option
+def compare(**arguments: Any) -> None:
+    """Map MODEL by every exact scheme; prove, run and price each.
+
+    Costs count every fire, conversion, route and table bit. Each scheme's program is run on
+    --samples random samples against onnxruntime.
+    """
+    target = read_target(arguments["target"], arguments["overrides"])
+    from pimc.compare import compare_schemes, scheme_names
+    from pimc.data import LABELS, read_data
+    from pimc.frontend.build import import_model
+
+    calibration = None
+    if arguments["calib"] is not None:
+        calibration = read_data(arguments["calib"])
+        calibration.pop(LABELS, None)
+    names = arguments["schemes"].split(",") if arguments["schemes"] else scheme_names()
+    imported = import_model(arguments["model"], calibration)
+    show_warnings(imported.warnings)
+    with phases(arguments["quiet"]) as progress:
+        rows = compare_schemes(
+            imported, target, names, arguments["optimize"], arguments["samples"], progress
+        )
+    if arguments["as_json"]:
+        figures = {"model": str(arguments["model"]), "rows": [row.as_json() for row in rows]}
+        inputs = (arguments["model"], arguments["calib"])
+        show_json(document("compare", figures, target, inputs))
+    else:
+        _show_rows(rows)
+
+
+def _show_rows(rows: list[Row]) -> None:
+    from pimc.compare import ratios
+
+    headers = (
+        "scheme", "columns", "crossbars", "conversions", "routes", "table bits",
+        "energy uJ", "time us", "cells/", "energy/", "time/", "proved", "equal",
+    )  # fmt: skip
+    table = []
+    for row, ratio in zip(rows, ratios(rows), strict=True):
+        cost = row.cost
+        table.append(
+            (
+                row.scheme,
+                cost.stored_columns,
+                cost.crossbars,
+                cost.conversions,
+                cost.route_adds,
+                cost.table_bits,
+                f"{cost.energy_pj / 1e6:.4g}",
+                f"{cost.time_equal_crossbars_ns / 1e3:.4g}",
+                f"{ratio['stored_cells']:.2f}x",
+                f"{ratio['energy_pj']:.2f}x",
+                f"{ratio['time_equal_crossbars_ns']:.2f}x",
+                "yes" if row.reconstructs else "NO",
+                {True: "yes", False: "NO", None: "-"}[row.equal],
+            )
+        )
+    show_table(headers, table)
+    click.echo(
+        f"cells/, energy/, time/: times better than {rows[0].scheme}; time with dense's crossbars"
+    )
+
+
+@click.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--trace", type=click.Path(path_type=Path), help="Chrome trace, .json or .json.gz.")
+@json_option
+def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> None:
+    """Simulate PROGRAM in time: interval, latency, energy, area, utilization."""
+    from isa import container, verify
+    from runtime.summary import summary
+    from runtime.timing import simulate as run
+    from runtime.trace import write_trace
+
+    loaded = container.load(program)
+    verify.check(loaded.program, loaded.target, loaded.source)
+    timeline = run(loaded.program, loaded.target, images)
+    found = summary(loaded.program, loaded.target, images, timeline=timeline)
+    if trace is not None:
+        write_trace(timeline, trace)
+    if as_json:
+        show_json(document("simulate", found, loaded.target, (program,)))
+        return
+    click.echo(
+        f"{images} images: one every {found['interval_ns'] / 1e3:,.1f} us (bound "
+        f"{found['bound_interval_ns'] / 1e3:,.1f}, by {found['bound_by']}), the first after "
+        f"{found['latency_ns'] / 1e3:,.1f} us; {found['area_mm2']['total']:.1f} mm2"
+    )
+    rows = [
+        (name, f"{value / 1e6:.4g}")
+        for name, value in found["energy_pj"].items()
+        if isinstance(value, int | float)
+    ]
+    show_table(("energy of one image", "uJ"), rows)
+
+
+@click.command()
+@click.argument("paper", type=click.Choice(PAPERS))
+@click.option("--model", "models", multiple=True, type=click.Path(path_type=Path))
+@json_option
+def reproduce(paper: str, models: tuple[Path, ...], as_json: bool) -> None:
+    """Compute the published tables of PAPER again, published and ours side by side.
+
+    pattpim measures real weights: give --model, a float, QDQ or QOperator ONNX file, repeatedly.
+    """
+    if paper == "pattpim" and not models:
+        raise click.UsageError("pattpim measures real weights: give --model FILE.onnx")
+    tables = _tables(paper, models)
+    if as_json:
+        show_json(document("reproduce", {"tables": [table.as_json() for table in tables]}))
+    else:
+        for table in tables:
+            click.echo(table.render())
+            click.echo()
+
+
+def _tables(paper: str, models: tuple[Path, ...]) -> tuple[Any, ...]:
+    if paper == "prap-pim":
+        from pimc.reproduce import prap_pim
+
+        return prap_pim.tables()
+    if paper == "yu":
+        from pimc.reproduce import yu
+
+        return yu.tables()
+    from passes.graph import MatrixNode
+    from passes.weights import layer_weights
+    from pimc.frontend.build import import_model
+    from pimc.reproduce import pattpim
+
+    networks = {}
+    for model in models:
+        graph = import_model(model).graph
+        layers = {}
+        for node in graph.nodes:
+            if isinstance(node, MatrixNode) and node.groups == 1:
+                rows, columns, _ = graph.values[node.output].shape
+                values = layer_weights(node).values[0].astype("int8")
+                layers[node.name] = pattpim.Layer(values, rows * columns)
+        networks[model.stem] = layers
+    return pattpim.tables(networks)
