@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pimc.frontend.net import INT_NAMES, Net, Op, QParams
-from pimc.frontend.regions import PASSING, Region, Step, step_inputs, step_outputs
+from pimc.frontend.regions import PASSING, SAME_TYPE, Region, Step, step_inputs, step_outputs
 
 _SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
+_Ranges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def assign(
     net: Net,
     steps: Sequence[Step],
     held: Holding,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: _Ranges,
 ) -> dict[str, QParams]:
     """Quantization of every held tensor."""
     return _assign(net, steps, held, ranges)[0]
@@ -97,7 +98,7 @@ def _assign(
     net: Net,
     steps: Sequence[Step],
     held: Holding,
-    ranges: Mapping[str, tuple[float, float]] | None,
+    ranges: _Ranges | None,
 ) -> tuple[dict[str, QParams], list[str]]:
     outputs = {held.leader[name] for name in net.output_tensors() if name in held.leader}
     explicit = _explicit(net, held)
@@ -105,6 +106,7 @@ def _assign(
         if port.elem_type in INT_NAMES:
             own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
             explicit.setdefault(port.tensor, own)
+    dtypes = _dtypes(net, steps, held, explicit)
     chosen: dict[str, QParams] = {}
     unknown: list[str] = []
     softmax = {s.output for s in steps if isinstance(s, Op) and s.op_type == "Softmax"}
@@ -117,11 +119,11 @@ def _assign(
         elif follower is not None:
             pass  # the follower is calibrated, this one follows
         elif name in softmax:
-            chosen[name] = _SOFTMAX
+            chosen[name] = _SOFTMAX.retyped(dtypes[name])
         elif ranges is None:
             unknown.append(name)
         else:
-            chosen[name] = from_range(*ranges[name])
+            chosen[name] = from_range(*ranges[name], dtypes[name])
     members = {name: chosen[leader] for name, leader in held.leader.items() if leader in chosen}
     return members | net.qparams, unknown
 
@@ -132,6 +134,21 @@ def _explicit(net: Net, held: Holding) -> dict[str, QParams]:
     for name, leader in held.leader.items():
         if name in net.qparams and (leader == name or leader not in net.qparams):
             found.setdefault(leader, net.qparams[name])
+    return found
+
+
+def _dtypes(
+    net: Net, steps: Sequence[Step], held: Holding, explicit: Mapping[str, QParams]
+) -> dict[str, str]:
+    """The integer type of each leader: the model's own, else what spares a change of type."""
+    kinds = [qparams.dtype for qparams in net.qparams.values()]
+    default = "u8" if kinds.count("u8") > kinds.count("s8") else "s8"
+    found = {name: explicit[name].dtype if name in explicit else default for name in held.users}
+    for step in steps:
+        follows = step.is_clamp if isinstance(step, Region) else step.op_type in SAME_TYPE
+        for name in step_outputs(step):
+            if follows and held.leader[name] not in explicit:
+                found[held.leader[name]] = found[held.leader[step_inputs(net, step)[0]]]
     return found
 
 

@@ -19,7 +19,7 @@ import onnx
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.export import float_model
-from pimc.frontend.net import Array, Net
+from pimc.frontend.net import INT_NAMES, Array, Net, Port, QParams
 
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy")
@@ -86,14 +86,19 @@ def _feeds(
     samples = RANDOM_SAMPLES if data is None else _checked_samples(net, data, shapes)
     random = np.random.default_rng(seed)
 
-    def feeds() -> Iterator[dict[str, Array]]:
-        for at in range(samples):
-            if data is None:
-                yield {n: random.normal(0, 1, s).astype(np.float32) for n, s in shapes.items()}
-            else:
-                yield {n: np.asarray(data[n][at], np.float32).reshape(shapes[n]) for n in shapes}
+    def sample(port: Port, at: int) -> Array:
+        shape = shapes[port.name]
+        if port.elem_type not in INT_NAMES:
+            drawn = random.normal(0, 1, shape) if data is None else data[port.name][at]
+            return np.asarray(drawn, np.float32).reshape(shape)
+        own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
+        held = net.qparams.get(port.tensor, own)
+        low, high = held.limits
+        integers = random.integers(low, high + 1, shape) if data is None else data[port.name][at]
+        steps = np.asarray(integers, np.float32).reshape(shape) - np.float32(held.zero)
+        return steps * held.scale
 
-    return feeds(), samples
+    return ({port.name: sample(port, at) for port in net.inputs} for at in range(samples)), samples
 
 
 def _checked_samples(

@@ -48,6 +48,11 @@ class QParams:
         """The zero point as a scalar array of the tensor's own type."""
         return np.array(self.zero, NUMPY_TYPES[self.dtype])
 
+    def retyped(self, dtype: str) -> QParams:
+        """The same real values in the other 8-bit type: integers and zero point move by 128."""
+        step = {"s8": -128, "u8": 128}[dtype]
+        return self if dtype == self.dtype else QParams(self.scale, self.zero + step, dtype)
+
     def quantize(self, values: ArrayLike) -> IntArray:
         """Integers of float values, as QuantizeLinear: float32, round half to even, saturate."""
         low, high = self.limits

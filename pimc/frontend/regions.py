@@ -25,6 +25,8 @@ MOVES = frozenset(
     """DepthToSpace Expand Flatten Gather Pad Reshape Resize Slice SpaceToDepth Split Squeeze Tile
     Transpose Unsqueeze""".split()  # noqa: SIM905
 )
+# operators that onnxruntime computes only from a type of integers to the same type
+SAME_TYPE = frozenset(("Conv", "Gemm", "MatMul", "GlobalAveragePool", "ReduceMean"))
 PASSING = MOVES | {"MaxPool", "GlobalMaxPool", "ReduceMax"}
 
 

@@ -196,33 +196,49 @@ def _batch_normalization(net: Net, op: Op) -> Scaling | None:
 
 def _folded(net: Net, product: Op, op: Op, factor: Array, offset: Array) -> Op | None:
     """``product`` with the scaling in its weights and bias, making the output of ``op``."""
-    weight, bias = product.inputs[1], product.input(2)
-    if weight not in net.constants or (bias and bias not in net.constants):
+    bias = product.input(2)
+    if bias and bias not in net.constants:
         return None
     attributes = dict(product.attributes)
-    weights = net.constants[weight].astype(np.float64)
     old_bias: NDArray[np.float64] = np.zeros(factor.size)
     if bias:
         constant = net.constants[bias].astype(np.float64).reshape(-1)
         old_bias = np.broadcast_to(constant, (factor.size,)) * attributes.pop("beta", 1.0)
-    if product.op_type == "Conv":
-        weights = weights * factor.reshape((-1,) + (1,) * (weights.ndim - 1))
-    elif attributes.get("transB"):
-        weights = weights * factor[:, None]
-    else:
-        weights = weights * factor
-    if product.op_type == "MatMul" and weights.ndim != 2:
+    scaled = _scaled_weights(net, product, factor)
+    if scaled is None:
         return None
-    new_bias = old_bias * factor + offset
-    names = []
-    for old, values in ((weight, weights), (bias or f"{product.output}_bias", new_bias)):
-        name = net.fresh(f"{old}_folded")
-        net.constants[name] = values.astype(np.float32)
-        net.shapes[name], net.types[name] = values.shape, _FLOAT
-        names.append(name)
+    name = net.fresh(f"{bias or product.output + '_bias'}_folded")
+    net.constants[name] = (old_bias * factor + offset).astype(np.float32)
+    net.shapes[name], net.types[name] = (factor.size,), _FLOAT
     return replace(
         product,
-        inputs=(product.inputs[0], *names),
+        inputs=(product.inputs[0], scaled, name),
         outputs=(op.output,),
         attributes=attributes,
     )
+
+
+def _scaled_weights(net: Net, product: Op, factor: Array) -> str | None:
+    """A constant with the weights times a factor per output channel.
+
+    The user's own integers stay: only their scales change.
+    """
+    weight = product.inputs[1]
+    name = net.fresh(f"{weight}_folded")
+    rank = len(net.shapes[weight])
+    by_rows = product.op_type == "Conv" or bool(product.attributes.get("transB"))
+    axis = 0 if product.op_type == "Conv" else rank - (2 if by_rows else 1)
+    if product.op_type != "Conv" and rank != 2:
+        return None
+    if weight in net.constants:
+        along = factor.reshape([-1 if at == axis else 1 for at in range(rank)])
+        net.constants[name] = (net.constants[weight].astype(np.float64) * along).astype(np.float32)
+    elif np.all(factor > 0):
+        held = net.quantized[weight]
+        scale = (held.scale.astype(np.float64) * factor).astype(np.float32)
+        zero = np.broadcast_to(held.zero, scale.shape)
+        net.quantized[name] = replace(held, scale=scale, zero=zero, axis=axis)
+    else:
+        return None
+    net.add_like(name, weight)
+    return name

@@ -9,8 +9,8 @@ import onnx
 
 from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
-from pimc.frontend.annotate import QUANTIZED_OPS
 from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op, used_inputs
+from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step
 
 _FLOAT = onnx.TensorProto.FLOAT
@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule("movement", "nearest", checks.check_resize),
 }
+_STANDARD = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 _LIST_HINT = "`pimc ops` lists what is"
 _VANISH = ("Constant", "ConstantOfShape", "Dropout", "Shape", "Size", "Range")
 
@@ -62,8 +63,8 @@ def supported_ops() -> dict[str, tuple[str, str]]:
     """Operator -> (family, limits), sorted by name; com.microsoft ones carry their domain."""
     table = {name: (rule.family, rule.note) for name, rule in RULES.items()}
     table |= dict.fromkeys(_VANISH, ("folded", "at compile time"))
-    for name in QUANTIZED_OPS:
-        is_standard = name in ("QLinearConv", "QLinearMatMul")
+    for name in QLINEAR:
+        is_standard = name in _STANDARD
         table[name if is_standard else f"{MICROSOFT}.{name}"] = (
             "quantized",
             "constant scales, 8 bits",
@@ -126,7 +127,7 @@ def _refusal(
     is_rest = op.op_type in ("QuantizeLinear", "DequantizeLinear") and any(
         net.types.get(name) != _FLOAT for name in (op.inputs[0], op.output)
     )
-    if op.op_type in QUANTIZED_OPS or is_rest:
+    if op.op_type in QLINEAR or is_rest:
         return "F211", "scales, zero points and weights must be constants, activations 8 bits", None
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", _LIST_HINT

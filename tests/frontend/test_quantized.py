@@ -152,6 +152,37 @@ def test_every_quantized_operator_is_read(case: str, dtype: str) -> None:
     assert np.abs(mine - theirs).max() <= int(case.startswith(loose))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_integers_move_between_quantize_and_dequantize(dtype: str) -> None:
+    kind = np.dtype(dtype).type
+    body = """q = QuantizeLinear(x, s, z) m = MaxPool<kernel_shape=[2,2]>(q) t = Identity(m)
+              r = Transpose<perm=[0,1,3,2]>(t) f = DequantizeLinear(r, s, z) y = Conv(f, w)"""
+    model = make(IMAGE, body, w=weights(3, 4, 2, 2), s=F(0.02), z=kind(7))
+    kinds = [type(node) for node in check_model(model).graph.nodes]
+    assert kinds == [PoolNode, MoveNode, MatrixNode]
+
+
+@pytest.mark.parametrize("scale", ["c = Cast<to=1>(r) y = Mul(c, k)", "y = DequantizeLinear(r, s)"])
+@pytest.mark.parametrize("source", ["integers", "floats"])
+def test_products_of_whole_numbers_are_scaled_in_their_weights(scale: str, source: str) -> None:
+    held, is_integer = integers(6, 5), source == "integers"
+    front = "" if is_integer else "q = QuantizeLinear(x, t, xz) "
+    call = f"r = MatMulInteger({'x' if is_integer else 'q'}, w, xz, wz) "
+    model = make(
+        f"({'int8' if is_integer else 'float'}[N,6] x) => (float[N,5] y)", front + call + scale,
+        w=held, xz=np.int8(-3), wz=np.int8(4),
+        **({"k": np.abs(weights(5)) + F(0.01)} if "Mul" in scale else {"s": F(0.01)}),
+        **({} if is_integer else {"t": F(0.02)}),
+    )  # fmt: skip
+    feeds = random_feeds(model, 40, 1)
+    found = check_model(model, feeds=feeds)
+    (node,) = found.graph.nodes
+    assert isinstance(node, MatrixNode)
+    assert np.array_equal(node.weights.reshape(5, 6).T, held.astype(int) - 4)
+    real, mine = run_onnx(model, feeds)["y"], run_onnx(found.reference, feeds)["y"]
+    assert np.abs(real - mine).max() < 0.05 * np.abs(real).max()
+
+
 def test_one_tensor_read_with_two_scales_is_two_values() -> None:
     model = make(
         "(int8[N,4,6,8] x) => (int8[N,4,6,8] y)",
@@ -213,3 +244,27 @@ def test_sixteen_bit_weights_are_quantized_again() -> None:
     found = check_model(model, feeds=feeds)
     real, mine = run_onnx(model, feeds)["y"], run_onnx(found.reference, feeds)["y"]
     assert np.linalg.norm(real - mine) < 0.02 * np.linalg.norm(real)
+
+
+def test_unsigned_images_into_a_signed_network() -> None:
+    """onnxruntime's layers keep the type: one lossless change of type stands behind the first."""
+    body = """q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z) c = Conv(f, w)
+              p = QuantizeLinear(c, t, u) g = DequantizeLinear(p, t, u) y = Conv(g, v)"""
+    model = make(
+        IMAGE, body, w=weights(3, 4, 1, 1), v=weights(2, 3, 1, 1), s=F(1 / 64), z=np.uint8(128),
+        t=F(0.03), u=np.int8(5),
+    )  # fmt: skip
+    found = check_model(model)
+    kinds = [type(node) for node in found.graph.nodes]
+    assert kinds == [MatrixNode, LutNode, MatrixNode]
+    table = found.graph.nodes[1]
+    assert isinstance(table, LutNode)
+    assert np.array_equal(table.table, np.arange(-128, 128))
+
+
+def test_an_unsigned_network_stays_unsigned_where_it_says_nothing() -> None:
+    body = """q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z) c = Conv(f, w)
+              r = Relu(c) g = GlobalAveragePool(r) h = Sigmoid(g) y = Mul(r, h)"""
+    model = make(IMAGE, body, w=weights(3, 4, 1, 1), s=F(1 / 64), z=np.uint8(128))
+    found = check_model(model)
+    assert {value.dtype for value in found.graph.values.values()} == {"u8"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import onnx
 
@@ -17,7 +18,7 @@ from pimc.frontend.emit.pool import (
 )
 from pimc.frontend.emit.vector import emit_binary, emit_lrn, emit_region, emit_softmax
 from pimc.frontend.net import Net, Op, QParams
-from pimc.frontend.regions import MOVES, Region, Step
+from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
 
 _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
     "Conv": emit_conv,
@@ -57,10 +58,8 @@ def write_reference(
     for step in steps:
         if isinstance(step, Region):
             emit_region(build, step)
-        elif step.op_type in _LAYERS:
-            _LAYERS[step.op_type](build, step, per_channel)
         else:
-            _OTHERS[step.op_type](build, step)
+            _emit(build, step, per_channel)
     for port in net.outputs:
         source = [build.ints[port.tensor]]
         if port.elem_type == onnx.TensorProto.FLOAT:
@@ -69,3 +68,24 @@ def write_reference(
         else:
             build.node("Identity", source, [port.name], f"{port.name}/identity")
     return build.model()
+
+
+def _emit(build: Builder, op: Op, per_channel: bool) -> None:
+    """One operator; its result changes from s8 to u8, or back, where onnxruntime cannot do that."""
+    wanted, net = build.qparams[op.output], build.net
+    held = build.qparams[op.inputs[0]] if op.op_type in SAME_TYPE else wanted
+    target = op
+    if held.dtype != wanted.dtype:
+        typed = net.fresh(f"{op.output}_{held.dtype}")
+        net.add_like(typed, op.output)
+        if op.output in net.batched:
+            net.batched.add(typed)
+        build.qparams[typed] = wanted.retyped(held.dtype)
+        target = replace(op, outputs=(typed,))
+    if op.op_type in _LAYERS:
+        _LAYERS[op.op_type](build, target, per_channel)
+    else:
+        _OTHERS[op.op_type](build, target)
+    if target is not op:
+        real = build.dequantize(target.output, f"{op.name}/retype")
+        build.quantize(real, op.output, f"{op.name}/retype")
