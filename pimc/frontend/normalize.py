@@ -20,6 +20,7 @@ from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.ceil_pools import resolve_ceil_mode
+from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import MICROSOFT, OPSET
 from pimc.frontend.session import run_on_zeros
@@ -58,7 +59,7 @@ def normalize(
     work = onnx.ModelProto()
     work.CopyFrom(model)
     _refuse_bad_numbers(work)
-    batched, is_split = _bind_inputs(work, dict(input_shapes or {}), split_batch)
+    batched, is_split = bind_inputs(work, input_shapes or {}, split_batch)
     work = upgraded(work)
     _forget_shapes(work)
     work = _with_microsoft_shapes(resolve_ceil_mode(work))
@@ -213,93 +214,6 @@ def _forget_shapes(model: onnx.ModelProto) -> None:
     for output in model.graph.output:
         if output.type.HasField("tensor_type"):  # asking would make a sequence a tensor
             output.type.tensor_type.ClearField("shape")
-
-
-def _bind_inputs(
-    model: onnx.ModelProto, wanted: dict[str, Sequence[int]], split_batch: bool
-) -> tuple[frozenset[str], bool]:
-    """Write fixed shapes into the inputs; return which have a batch axis, and if one was split."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    findings, batched, is_split = Findings(), set(), False
-    for name in wanted.keys() - {value.name for value in inputs}:
-        findings.error(
-            "F207",
-            f"the model has no input `{name}`",
-            hint=f"its inputs are {', '.join(f'`{v.name}`' for v in inputs)}",
-        )
-    for value in inputs:
-        if not value.type.HasField("tensor_type"):
-            continue  # refused with the operators that consume it
-        shape, has_batch = _input_shape(value, wanted.get(value.name), findings)
-        if split_batch and len(shape) > 1 and shape[0] > 1:
-            has_batch = is_split = True
-        if has_batch:
-            shape[0] = 1
-            batched.add(value.name)
-        field = value.type.tensor_type.shape
-        field.ClearField("dim")
-        for size in shape:
-            field.dim.add().dim_value = size
-    findings.raise_if_any()
-    return frozenset(batched), is_split
-
-
-def _input_shape(
-    value: onnx.ValueInfoProto, wanted: Sequence[int] | None, findings: Findings
-) -> tuple[list[int], bool]:
-    """The fixed shape of one input, and whether its leading axis is clearly the batch."""
-    tensor = value.type.tensor_type
-    at = Location(node=f"input `{value.name}`")
-    if not tensor.HasField("shape") and wanted is None:
-        findings.error("F205", f"input `{value.name}` has no shape", at, _shape_hint(value.name))
-        return [], False
-    known = [_size(dim) for dim in tensor.shape.dim]
-    if wanted is not None:
-        if tensor.HasField("shape") and not _fits(known, wanted):
-            findings.error(
-                "F207",
-                f"shape {_text(wanted)} does not fit input `{value.name}` of shape "
-                f"{_text([d.dim_param or d.dim_value or '?' for d in tensor.shape.dim])}",
-                at,
-            )
-            return [], False
-        known = [size if size > 0 else None for size in wanted]
-    if not known:
-        return [], False
-    has_batch = known[0] is None or (known[0] == 1 and len(known) > 1)
-    sizes = [1 if has_batch else known[0], *known[1:]]
-    unknown = [axis for axis, size in enumerate(sizes) if size is None]
-    if unknown:
-        names = [tensor.shape.dim[a].dim_param or "?" for a in unknown if a < len(tensor.shape.dim)]
-        findings.error(
-            "F205",
-            f"input `{value.name}`: axis {', '.join(map(str, unknown))} is dynamic "
-            f"({', '.join(f'`{n}`' for n in names)}); only the batch may be",
-            at,
-            _shape_hint(value.name, [s or "?" for s in sizes]),
-        )
-    return [size or 1 for size in sizes], has_batch
-
-
-def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
-    """A fixed size; None for a named axis and for the 0 and -1 that some exporters write."""
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
-
-
-def _fits(known: Sequence[int | None], wanted: Sequence[int]) -> bool:
-    return len(known) == len(wanted) and all(
-        have is None or size <= 0 or have == size or axis == 0
-        for axis, (have, size) in enumerate(zip(known, wanted, strict=True))
-    )
-
-
-def _text(sizes: Sequence[object]) -> str:
-    return "[" + ",".join(map(str, sizes)) + "]"
-
-
-def _shape_hint(name: str, sizes: Sequence[object] = ("1", "...")) -> str:
-    return f"give it with --input-shape {name}={','.join(map(str, sizes))}"
 
 
 def _refuse_bad_numbers(model: onnx.ModelProto) -> None:
