@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ _DAMAGE: Final = (
     OSError,
     RuntimeError,
     SyntaxError,
+    tokenize.TokenError,
     TypeError,
     UnicodeError,
     ValueError,
