@@ -14,7 +14,7 @@ from pimc.frontend.net import Net, Op, used_inputs
 UNARY = frozenset(
     """Abs BatchNormalization Cast Ceil Celu Clip Cos DequantizeLinear Elu Erf Exp Floor Gelu
     HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg PRelu QuantizeLinear Reciprocal Relu
-    Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu""".split()  # noqa: SIM905
+    Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tanh ThresholdedRelu""".split()  # noqa: SIM905
 )
 ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"))
 ELEMENTWISE = UNARY | ARITHMETIC

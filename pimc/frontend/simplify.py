@@ -92,7 +92,8 @@ def _turn_constants(net: Net) -> None:
     """
     ops: list[Op] = []
     for op in net.ops:
-        is_wide = op.op_type in ("Div", "Sub") and not op.domain and constant_axes(net, op) is None
+        is_known = not op.domain and all(name in net.shapes for name in op.inputs)
+        is_wide = op.op_type in ("Div", "Sub") and is_known and constant_axes(net, op) is None
         if is_wide and op.op_type == "Div" and op.inputs[1] in net.constants:
             reciprocal = net.fresh(f"{op.inputs[1]}_reciprocal")
             values = net.constants[op.inputs[1]]

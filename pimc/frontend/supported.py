@@ -143,7 +143,7 @@ def _refusal(
     if empty:
         return "F211", f"its result `{empty}` has no elements", None
     wrong = next((n for n in op.outputs if n and net.types.get(n, _FLOAT) != _FLOAT), None)
-    if wrong:
+    if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
     reason = None if is_in_region else rule.check(net, op)

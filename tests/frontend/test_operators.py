@@ -255,15 +255,11 @@ def test_two_tensors_equal_onnxruntime(case: str) -> None:
     assert isinstance(imported.graph.nodes[-1], BinaryNode)
 
 
-@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("call", [
+    "Add(x, k)", "Add(k, x)", "Sub(x, k)", "Sub(k, x)", "Mul(x, k)", "Mul(k, x)", "Div(x, k)",
+])  # fmt: skip
 @pytest.mark.parametrize("shape", [(4, 5, 3), (5, 3), (1, 4, 1, 3)])
-@pytest.mark.parametrize("is_first", [False, True])
-def test_a_full_constant_is_the_second_operand(
-    op: str, shape: tuple[int, ...], is_first: bool
-) -> None:
-    if op == "Div" and is_first:
-        pytest.skip("a constant divided by a tensor is refused")
-    call = f"{op}(k, x)" if is_first else f"{op}(x, k)"
+def test_a_full_constant_is_the_second_operand(call: str, shape: tuple[int, ...]) -> None:
     signature = "(float[N,4,5,3] x) => (float[N,4,5,3] y)"
     constant = weights(*shape)
     constant = constant + np.sign(constant) * np.float32(0.2)

@@ -147,6 +147,21 @@ def test_weights_that_are_not_finite(value: float) -> None:
     assert "1 of 12" in message
 
 
+def test_infinity_as_a_limit_is_none() -> None:
+    body = "c = Conv(x, w) k = Clip(c, zero, high) y = Max(k, low)"
+    model = make(IMAGE, body, w=weights(3, 4, 1, 1), zero=np.float32(0), high=np.float32(np.inf),
+                 low=np.float32(-np.inf))  # fmt: skip
+    assert len(import_model(model).graph.nodes) in (1, 2)
+
+
+def test_half_precision_is_refused_where_it_enters() -> None:
+    model = make("(float16[N,4] x) => (float16[N,4] y)", "a = Relu(x) b = Exp(a) y = Relu(b)")
+    findings = refused(model)
+    assert [finding.code for finding in findings] == ["F214", "F214"]
+    assert "input `x`" in findings[0].message
+    assert "output `y`" in findings[1].message
+
+
 def test_dynamic_height_asks_for_an_input_shape() -> None:
     model = make("(float[N,4,height,8] x) => (float[N,C,H,W] y)", "y = Relu(x)")
     (finding,) = refused(model)
@@ -181,6 +196,7 @@ REFUSED = {
     "GRU in another domain": ("y = my.domain.Thing(x)", "F212"),
     "weights at run time": ("y = Conv(x, x)", "F211"),
     "product of activations": ("t = Transpose<perm=[0,1,3,2]>(x) y = MatMul(x, t)", "F211"),
+    "constant over tensor": ("y = Div(full, x)", "F211"),
     "quotient": ("p = MaxPool<kernel_shape=[1,1]>(x) y = Div(x, p)", "F211"),
     "linear resize": ("y = Resize<mode=\"linear\">(x, none, scales)", "F211"),
     "mean over channels": ("y = ReduceMean(x, one)", "F211"),
@@ -201,6 +217,7 @@ def test_each_unsupported_form_has_its_reason(case: str) -> None:
     body, code = REFUSED[case]
     constants = {
         "w": weights(4, 3, 2, 2), "none": np.zeros(0, np.float32), "k": weights(5, 3),
+        "full": weights(4, 6, 8),
         "scales": np.array([1, 1, 2, 2], np.float32), "ones": np.ones(8, np.float32),
         "scale": np.float32(0.01), "zero16": np.int16(0), "one": np.array([1]),
     }  # fmt: skip
