@@ -36,9 +36,16 @@ if TYPE_CHECKING:
     type=click.Choice(["minmax", "percentile", "entropy"]),
     default="minmax",
     show_default=True,
+    help="How ranges come from the samples.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of random samples, without --calib.")
-@click.option("--input-shape", "shapes", multiple=True, metavar="NAME=1,3,224,224")
+@click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=1,3,224,224",
+    help="Full shape of an input with dynamic axes. Repeatable.",
+)
 @click.option(
     "--mapping",
     default="ou-tile",

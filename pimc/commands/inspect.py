@@ -23,7 +23,13 @@ SECTIONS = ("code", "layers", "blocks", "memory")
 @click.command("inspect")
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("--layer", help="Only this layer (the name of an ONNX node).")
-@click.option("--section", type=click.Choice(SECTIONS), default="layers", show_default=True)
+@click.option(
+    "--section",
+    type=click.Choice(SECTIONS),
+    default="layers",
+    show_default=True,
+    help="The text, what each layer takes, what each core stores, or its memory.",
+)
 @json_option
 def inspect_command(program: Path, layer: str | None, section: str, as_json: bool) -> None:
     """Show the text, the layers, the blocks or the memory of PROGRAM."""

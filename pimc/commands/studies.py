@@ -28,7 +28,13 @@ PAPERS = ("prap-pim", "yu", "pattpim")
     help="What `best` minimizes.",
 )
 @click.option("--calib", type=click.Path(path_type=Path), help="Samples for the ranges, npz.")
-@click.option("--samples", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Random samples to run each program on.",
+)
 @target_options
 @json_option
 @quiet_option
@@ -97,7 +103,13 @@ def _show_rows(rows: list[Row]) -> None:
 
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
-@click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Images that stream through the chip.",
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Chrome trace, .json or .json.gz.")
 @json_option
 def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> None:
@@ -131,7 +143,13 @@ def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> N
 
 @click.command()
 @click.argument("paper", type=click.Choice(PAPERS))
-@click.option("--model", "models", multiple=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A network for pattpim. Repeatable.",
+)
 @json_option
 def reproduce(paper: str, models: tuple[Path, ...], as_json: bool) -> None:
     """Compute the published tables of PAPER again, published and ours side by side.
