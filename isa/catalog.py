@@ -187,93 +187,73 @@ class Lut(Instruction):
 
 
 @dataclass(frozen=True)
-class Add(Instruction):
+class Elementwise(Instruction):
+    """Base of the instructions on two operands with a scale and a zero point each."""
+
+    unit = "vector"
+    reads = ("a", "b")
+    writes = ("into",)
+    into: Region
+    a: Region
+    b: Region
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale_b: float = 1.0
+    zero_b: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
     """``into = sat(rint((f32(a - zero_a) * scale_a + f32(b - zero_b) * scale_b) / scale) + zero)``.
 
     All in f32, each operation rounded on its own. ``b`` broadcasts over columns and channels.
     """
 
     mnemonic = "add"
-    unit = "vector"
-    reads = ("a", "b")
-    writes = ("into",)
-    into: Region
-    a: Region
-    b: Region
-    scale_a: float = 1.0
-    zero_a: int = 0
-    scale_b: float = 1.0
-    zero_b: int = 0
-    scale: float = 1.0
-    zero: int = 0
 
 
 @dataclass(frozen=True)
-class Sub(Instruction):
+class Sub(Elementwise):
     """As ``add`` with ``-`` between the two products."""
 
     mnemonic = "sub"
-    unit = "vector"
-    reads = ("a", "b")
-    writes = ("into",)
-    into: Region
-    a: Region
-    b: Region
-    scale_a: float = 1.0
-    zero_a: int = 0
-    scale_b: float = 1.0
-    zero_b: int = 0
-    scale: float = 1.0
-    zero: int = 0
 
 
 @dataclass(frozen=True)
-class Mul(Instruction):
+class Mul(Elementwise):
     """As ``add`` with ``*`` between the two products."""
 
     mnemonic = "mul"
-    unit = "vector"
-    reads = ("a", "b")
-    writes = ("into",)
-    into: Region
-    a: Region
-    b: Region
-    scale_a: float = 1.0
-    zero_a: int = 0
-    scale_b: float = 1.0
-    zero_b: int = 0
-    scale: float = 1.0
-    zero: int = 0
 
 
 @dataclass(frozen=True)
-class MaxPool(Instruction):
+class Pool(Instruction):
+    """Base of the instructions that reduce windows channel by channel."""
+
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    kernel: Pair = ONE_BY_ONE
+    stride: int = 1
+    dilation: Pair = ONE_BY_ONE
+
+
+@dataclass(frozen=True)
+class MaxPool(Pool):
     """``into[w, c] = max`` of channel ``c`` over window ``w`` of ``source`` (windows as in mvm)."""
 
     mnemonic = "maxpool"
-    unit = "vector"
-    reads = ("source",)
-    writes = ("into",)
-    into: Region
-    source: Region
-    kernel: Pair = ONE_BY_ONE
-    stride: int = 1
-    dilation: Pair = ONE_BY_ONE
 
 
 @dataclass(frozen=True)
-class SumPool(Instruction):
+class SumPool(Pool):
     """``into[w, c] = sum`` in s32 of channel ``c`` over window ``w`` (windows as in mvm)."""
 
     mnemonic = "sumpool"
-    unit = "vector"
-    reads = ("source",)
-    writes = ("into",)
-    into: Region
-    source: Region
-    kernel: Pair = ONE_BY_ONE
-    stride: int = 1
-    dilation: Pair = ONE_BY_ONE
 
 
 @dataclass(frozen=True)
