@@ -10,6 +10,7 @@ import click
 
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.options import (
+    check_place,
     json_option,
     quiet_option,
     read_shapes,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 def compile_command(**arguments: Any) -> None:
     """Compile MODEL (float, QDQ or QOperator ONNX) to a program folder."""
     output = arguments["output"] or Path(arguments["model"].stem + ".pim")
+    check_place(output, is_folder=True)
     feeds, compiled = _compile(arguments)
     report = compiled.report
     found = _verify(compiled, feeds, arguments) if feeds is not None else None

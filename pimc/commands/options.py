@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from isa.diagnostics import Diagnostic, PimError
+from isa.diagnostics import Diagnostic, Location, PimError
 
 if TYPE_CHECKING:
     from isa.target import Target
@@ -65,6 +66,24 @@ def read_tiles(text: str | None) -> int | str | None:
     if not text.isdigit() or int(text) < 1:
         raise PimError(_wrong("--tiles", text, "a number of cores, or `auto`"))
     return int(text)
+
+
+def check_place(output: Path, is_folder: bool) -> None:
+    """Refuse a place that cannot be written to before the work that would be lost.
+
+    Raises PimError C508 for a file or foreign folder in the way, C509 for a missing parent.
+    """
+    from isa.container import is_container
+
+    at = Location(str(output))
+    if not output.resolve().parent.is_dir():
+        message = f"cannot write `{output}`: there is no folder `{output.parent}`"
+        raise PimError(Diagnostic("C509", message, at))
+    in_the_way = not is_container(output) if is_folder else output.is_dir()
+    if output.exists() and in_the_way:
+        what = "no program folder" if is_folder else "a folder"
+        message = f"`{output}` exists and is {what}"
+        raise PimError(Diagnostic("C508", message, at, "choose another path, or remove it"))
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:

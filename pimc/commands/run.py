@@ -10,7 +10,7 @@ import click
 
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.compile import show_verification
-from pimc.commands.options import json_option, quiet_option
+from pimc.commands.options import check_place, json_option, quiet_option
 from pimc.console import counting, show_json, show_table, show_warnings
 from pimc.report import document
 
@@ -40,6 +40,8 @@ def run_command(
     from pimc import api
     from pimc.data import LABELS, random_feeds, read_data, write_data
 
+    if output is not None:
+        check_place(output, is_folder=False)
     loaded = api.load(program)
     if source is None:
         feeds = random_feeds(loaded.program, samples or 1, seed)
