@@ -105,6 +105,8 @@ def test_integer_inputs_and_outputs_have_no_scale() -> None:
     assert found.graph.values["x"].scale is None
     assert found.graph.values["x"].zero == -9
     assert found.graph.values["x"].onnx_name == "x"
+    assert found.graph.values["y"].scale is None
+    assert found.graph.values["y"].zero == 17
     feeds = random_feeds(model, 3, 1)
     assert np.array_equal(run_onnx(model, feeds)["y"], run_onnx(found.reference, feeds)["y"])
 
@@ -193,6 +195,20 @@ def test_one_tensor_read_with_two_scales_is_two_values() -> None:
     found = check_model(model)
     feeds = random_feeds(model, 3, 1)
     assert np.array_equal(run_onnx(model, feeds)["y"], run_onnx(found.reference, feeds)["y"])
+
+
+def test_integer_outputs_that_need_a_scale_inside_are_copies() -> None:
+    model = make(
+        "(int8[N,4,6,8] x, int8[N,4,6,8] v) => (int8[N,4,6,8] y, int8[N,4,6,8] z)",
+        """y = com.microsoft.QLinearAdd(x, s, w, v, s, w, t, w)
+           z = com.microsoft.QLinearMul(y, t, w, x, s, w, s, w)""",
+        s=F(0.03), t=F(0.05), w=np.int8(2),
+    )  # fmt: skip
+    found = check_model(model)
+    kinds = [type(node) for node in found.graph.nodes]
+    assert kinds.count(BinaryNode) == 2
+    assert kinds.count(MoveNode) == 2
+    assert [found.graph.values[name].scale for name in ("y", "z")] == [None, None]
 
 
 def test_pixels_of_eight_bits_go_through_a_table() -> None:

@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 import onnx
 
-from passes.graph import Graph, MoveNode
+from passes.graph import BinaryNode, Graph, LrnNode, MoveNode, SoftmaxNode
 from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
@@ -105,10 +105,13 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
         tensor = node.input[0]
         name = state.value_of(tensor)
         axis = next(axis for axis, held in state.held[tensor].values.items() if held == name)
-        if node.op_type == "DequantizeLinear":
+        is_real = node.op_type == "DequantizeLinear"
+        if is_real:
             name = state.with_qparams(name, model.qparams(node.input[1], node.input[2]))
-        if name in taken:
+        if name in taken or (not is_real and _needs_scale(state, name)):
             name = _copy(state, name, port.name)
+        if not is_real:  # the model hands out the integers themselves
+            state.values[name] = replace(state.values[name], scale=None)
         # the same integers may carry another shape: what the host sees is the output's own tensor
         info = state.infos[tensor]
         state.values[name] = replace(
@@ -121,6 +124,15 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
         taken.add(name)
         names.append(name)
     return names
+
+
+def _needs_scale(state: State, name: str) -> bool:
+    """Whether the scale of a value is part of what some node computes."""
+    return any(
+        name in node.inputs
+        or (name == node.output and isinstance(node, BinaryNode | SoftmaxNode | LrnNode))
+        for node in state.nodes
+    )
 
 
 def _copy(state: State, name: str, wish: str) -> str:
