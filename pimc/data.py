@@ -30,6 +30,7 @@ _DAMAGE: Final = (
     zlib.error,
     EOFError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
