@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pimc.commands.compile import compile_command
+from pimc.commands.compress import compress
 from pimc.commands.inspect import inspect_command
 from pimc.commands.knowledge import doctor, explain, ops, targets
 from pimc.commands.run import run_command, verify_command
@@ -32,6 +33,7 @@ for command in (
     verify_command,
     inspect_command,
     compare,
+    compress,
     simulate,
     reproduce,
     asm,

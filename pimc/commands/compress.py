@@ -1,0 +1,79 @@
+"""``pimc compress``: lossy transforms of a float model, with what they cost in accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from isa.diagnostics import Diagnostic, Location, PimError
+from pimc.commands.options import json_option, quiet_option
+from pimc.console import phases, show_json
+from pimc.report import document
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help=".onnx file.")
+@click.option(
+    "--calib", required=True, type=click.Path(path_type=Path), help="Samples to refit on, npz."
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled samples for accuracy, npz.")
+@click.option("--no-compensation", is_flag=True, help="Leave the kept weights as they are.")
+@json_option
+@quiet_option
+def compress(
+    model: Path,
+    specs: tuple[str, ...],
+    output: Path,
+    calib: Path,
+    data: Path | None,
+    no_compensation: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Prune or tie the weights of MODEL, refit what is left, and write a new ONNX file.
+
+    SPEC is `pattern:keep=4,patterns=8`, `identical:t=0.6`, `similar:t=0.375,joint=yes` or
+    `channel:keep=0.65`. Lossy: the report gives each layer's error and the accuracy before,
+    without and with the refit.
+    """
+    import pimc.compress as compression
+    from pimc.data import LABELS, read_data
+    from pimc.frontend.load import load_model
+
+    wanted = [compression.parse_compression(spec) for spec in specs]
+    samples = read_data(calib)
+    samples.pop(LABELS, None)
+    labelled = None
+    if data is not None:
+        test = read_data(data)
+        if LABELS not in test:
+            hint = f"add an array `{LABELS}` with one class per sample"
+            raise PimError(Diagnostic("U951", f"`{data}` has no labels", Location(str(data)), hint))
+        labels = test.pop(LABELS)
+        labelled = compression.Labelled(test, labels)
+    with phases(quiet) as progress:
+        progress("compress")
+        done = compression.compress(
+            load_model(model), samples, wanted, labelled, compensate=not no_compensation
+        )
+    _write(output, done.model.SerializeToString())
+    if as_json:
+        figures = {"output": str(output), "compression": done.report.as_json()}
+        show_json(document("compress", figures, None, (model, calib, data)))
+    else:
+        click.echo(done.report.as_text())
+
+
+def _write(path: Path, contents: bytes) -> None:
+    """Write beside the place and rename. Raises PimError C509."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_bytes(contents)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        message = f"cannot write `{path}`: {error.strerror or error}"
+        raise PimError(Diagnostic("C509", message, Location(str(path)))) from error
