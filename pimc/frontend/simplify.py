@@ -170,9 +170,9 @@ def _scaling(net: Net, product: Op, op: Op) -> Scaling | None:
         return None
     is_left = op.inputs[0] == product.output
     other = op.inputs[1 if is_left else 0]
-    if other not in net.constants or (op.op_type == "Div" and not is_left):
+    if not net.is_constant(other) or (op.op_type == "Div" and not is_left):
         return None
-    constant = net.constants[other].astype(np.float64)
+    constant = net.constant(other).astype(np.float64)
     padded = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
     if any(size > 1 for at, size in enumerate(padded.shape) if at != axis):
         return None
@@ -198,12 +198,12 @@ def _batch_normalization(net: Net, op: Op) -> Scaling | None:
 def _folded(net: Net, product: Op, op: Op, factor: Array, offset: Array) -> Op | None:
     """``product`` with the scaling in its weights and bias, making the output of ``op``."""
     bias = product.input(2)
-    if bias and bias not in net.constants:
+    if bias and not net.is_constant(bias):
         return None
     attributes = dict(product.attributes)
     old_bias: NDArray[np.float64] = np.zeros(factor.size)
     if bias:
-        constant = net.constants[bias].astype(np.float64).reshape(-1)
+        constant = net.constant(bias).astype(np.float64).reshape(-1)
         old_bias = np.broadcast_to(constant, (factor.size,)) * attributes.pop("beta", 1.0)
     scaled = _scaled_weights(net, product, factor)
     if scaled is None:
@@ -225,6 +225,8 @@ def _scaled_weights(net: Net, product: Op, factor: Array) -> str | None:
     The user's own integers stay: only their scales change.
     """
     weight = product.inputs[1]
+    if np.all(factor == 1):
+        return weight
     name = net.fresh(f"{weight}_folded")
     rank = len(net.shapes[weight])
     by_rows = product.op_type == "Conv" or bool(product.attributes.get("transB"))

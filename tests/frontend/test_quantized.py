@@ -185,6 +185,22 @@ def test_products_of_whole_numbers_are_scaled_in_their_weights(scale: str, sourc
     assert np.abs(real - mine).max() < 0.05 * np.abs(real).max()
 
 
+def test_a_bias_added_behind_a_quantized_product_joins_it() -> None:
+    bias = integers(5).astype(np.int32) * 30
+    body = """q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z)
+              w = DequantizeLinear<axis=1>(k, ws) m = MatMul(f, w) b = DequantizeLinear(c, bs)
+              a = Add(m, b) p = QuantizeLinear(a, t, z) y = DequantizeLinear(p, t, z)"""
+    model = make(
+        "(float[N,7,6] x) => (float[N,7,5] y)", body, k=integers(6, 5), c=bias, s=F(0.02),
+        z=np.int8(-4), ws=np.full(5, 0.01, F), bs=F(0.02) * F(0.01), t=F(0.3),
+    )  # fmt: skip
+    found = check_model(model)
+    (node,) = found.graph.nodes
+    assert isinstance(node, MatrixNode)
+    assert np.array_equal(node.bias, bias)
+    assert found.warnings == ()
+
+
 def test_one_tensor_read_with_two_scales_is_two_values() -> None:
     model = make(
         "(int8[N,4,6,8] x) => (int8[N,4,6,8] y)",
