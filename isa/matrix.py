@@ -228,9 +228,7 @@ def _exact_float(matrix: BlockMatrix, factor: Int64, bounds: Int64) -> type[np.f
     return np.float32 if largest < 1 << 24 else np.float64
 
 
-def _cells_by_line(
-    matrix: BlockMatrix, index: Int64, kind: type[np.number[Any]]
-) -> NDArray[Any]:
+def _cells_by_line(matrix: BlockMatrix, index: Int64, kind: type[np.number[Any]]) -> NDArray[Any]:
     """Cell values of the stored columns ``index`` [groups, columns], as [groups, R, columns]."""
     packed = np.ascontiguousarray(np.moveaxis(matrix.cells[index], (2, 3), (0, 1)))
     values = np.zeros((index.shape[0], matrix.rows.shape[1], index.shape[1]), kind)
