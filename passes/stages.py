@@ -70,7 +70,7 @@ def form_stages(mapping: Mapping) -> tuple[Stage, ...]:
 
 
 def _fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
-    """Heads with their tails. A tail node is element-wise, of the same shape, and the only user."""
+    """Heads with their tails: element-wise, of the same shape and type, and the only user."""
     consumers, taken, fused = graph.consumers(), set[int](), []
     for head in graph.nodes:
         if id(head) in taken:
@@ -93,8 +93,8 @@ def _only_follower(graph: Graph, consumers: dict[str, list[Node]], node: Node) -
     user = users[0]
     if not isinstance(user, LutNode | BinaryNode):
         return None
-    shape = graph.values[node.output].shape
-    if graph.values[user.output].shape != shape:
+    before, after = graph.values[node.output], graph.values[user.output]
+    if (after.shape, after.dtype) != (before.shape, before.dtype):  # the tail works in place
         return None
     if isinstance(user, BinaryNode) and not _may_join(graph, node, user):
         return None

@@ -140,6 +140,13 @@ def test_operands_broadcast_and_constants_add() -> None:
     assert_equal(b, load_target("ou9x8"), b.binary("mul", one, gate))
 
 
+def test_a_table_that_changes_the_type_does_not_work_in_place() -> None:
+    b = GraphBuilder(14, (4, 5, 3))
+    y = b.conv("x", 6)
+    b.values[y] = dataclasses.replace(b.values[y], dtype="u8", zero=100)
+    assert_equal(b, load_target("ou9x8"), b.lut(y))
+
+
 def test_an_input_may_be_an_output_and_two_outputs_may_share_a_trunk() -> None:
     b = GraphBuilder(9, (6, 5, 4))
     trunk = b.conv("x", 8, (3, 3))
