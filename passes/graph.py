@@ -1,8 +1,9 @@
 """The Graph: a quantized network in the machine's terms, between the frontend and the passes.
 
 Every value is an integer tensor [rows, columns, channels]; images are what a program is run over,
-so no batch axis appears. An NCHW tensor becomes [H, W, C]; any other tensor keeps its row-major
-order as [1, product of the leading axes, last axis]. Constants are folded into the nodes.
+so no batch axis appears. An NCHW tensor becomes [H, W, C]; another tensor usually keeps its
+row-major order as [product of the rest, columns, channels]. ``Value.order`` and ``shape`` say exactly
+how. Constants are folded into the nodes.
 """
 
 from __future__ import annotations
