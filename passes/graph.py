@@ -2,8 +2,8 @@
 
 Every value is an integer tensor [rows, columns, channels]; images are what a program is run over,
 so no batch axis appears. An NCHW tensor becomes [H, W, C]; another tensor usually keeps its
-row-major order as [product of the rest, columns, channels]. ``Value.order`` and ``shape`` say exactly
-how. Constants are folded into the nodes.
+row-major order as [product of the rest, columns, channels]; its ``order`` and ``shape`` say
+exactly how. Constants are folded into the nodes.
 """
 
 from __future__ import annotations
