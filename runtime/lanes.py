@@ -41,7 +41,7 @@ LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     SumPool: lambda i: (("vector_add", _others(i)),),
     # the largest element, the exponential (a table), the sum, and the quotient
     Softmax: lambda i: (*_DEQUANTIZE, ("pool_compare", 1), TABLE, ADD, DIVIDE, *_QUANTIZE),
-    # the squares of the neighbours, their sum, its power (a table), and the quotient
+    # the squares of the neighbours, their sum, its root (a table), and the quotient
     Lrn: lambda i: (
         *_DEQUANTIZE,
         MULTIPLY,
@@ -49,7 +49,7 @@ LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
         MULTIPLY,
         ADD,
         TABLE,
-        MULTIPLY,
+        DIVIDE,
         *_QUANTIZE,
     ),
 }
