@@ -57,13 +57,14 @@ class _Piece:
     """What is cut as one grid: a layer, or one convolution group that exceeds a core.
 
     sections: convolution groups in it; they are only cut apart, never through. first_output: of
-    the layer. row_parts: at least so many, for the sake of memory.
+    the layer. row_parts, output_parts: at least so many, for the sake of memory.
     """
 
     blocks: BlockMatrix
     sections: int
     first_output: int
     row_parts: int
+    output_parts: int
 
     @property
     def widest(self) -> int:
@@ -83,18 +84,18 @@ def split_layer(layer: MappedLayer, columns: int, target: Target) -> tuple[tuple
     Raises PimError M601 when even one row of crossbars of the layer needs more than one core.
     """
     node, blocks = layer.node, layer.blocks
-    row_parts = _memory_parts(node, columns, target)
+    row_parts, output_parts = _memory_parts(node, columns, target)
     if not is_regular(blocks, target, node.groups):
-        ragged = split_ragged(node, blocks, columns, row_parts, target)
+        ragged = split_ragged(node, blocks, columns, (row_parts, output_parts), target)
         if ragged is None:
             raise PimError(_too_large(node, target))
         return ragged
-    whole = _Piece(blocks, node.groups, 0, row_parts)
+    whole = _Piece(blocks, node.groups, 0, row_parts, output_parts)
     pieces = [whole]
     if node.groups > 1 and not _fits(whole, 1, node.groups, target):
         width = blocks.outputs // node.groups
         pieces = [
-            _Piece(select_outputs(blocks, first, first + width), 1, first, row_parts)
+            _Piece(select_outputs(blocks, first, first + width), 1, first, row_parts, 1)
             for first in range(0, blocks.outputs, width)
         ]
     channels = node.weights.shape[3] * node.groups
@@ -134,10 +135,11 @@ def _grid_shape(piece: _Piece, channels: int, target: Target) -> tuple[int, int]
     tiles = 1 if piece.sections > 1 else -(-piece.blocks.groups // target.row_slots)
     units = -(-piece.blocks.outputs // piece.output_unit(target))
     shapes: list[tuple[int, int]] = []
+    least = min(units, piece.output_parts)
     fewest = tiles * units + piece.row_parts
     for row_parts in range(piece.row_parts, max(tiles, piece.row_parts) + 1):
-        limit = min(units, int(fewest * SPARE_CORES) // row_parts)
-        fitting = (n for n in range(1, limit + 1) if _fits(piece, row_parts, n, target))
+        limit = max(least, min(units, int(fewest * SPARE_CORES) // row_parts))
+        fitting = (n for n in range(least, limit + 1) if _fits(piece, row_parts, n, target))
         if output_parts := next(fitting, None):
             shapes.append((row_parts, output_parts))
             fewest = min(fewest, row_parts * output_parts)
@@ -167,15 +169,18 @@ def _fits(piece: _Piece, row_parts: int, output_parts: int, target: Target) -> b
     return crossbars <= target.crossbars_per_core
 
 
-def _memory_parts(node: MatrixNode, columns: int, target: Target) -> int:
-    """Row parts needed so that the window rows of a part fit its share of a core's memory."""
-    if node.groups > 1:
-        return 1
+def _memory_parts(node: MatrixNode, columns: int, target: Target) -> tuple[int, int]:
+    """Fewest (row parts, output parts) whose window rows fit their share of a core's memory.
+
+    A part of a plain layer reads fewer channels when its rows are cut; one of a grouped layer
+    when its outputs are, down to the channels of a single group.
+    """
     _, kernel_rows, _, per_group = node.weights.shape
     rows = (kernel_rows - 1) * node.dilation[0] + 1
     width = columns + node.pads[1] + node.pads[3]
-    budget = int(WINDOW_SHARE * target.memory.core_bytes)
-    return int(max(1, -(-rows * width * per_group // budget)))
+    needed = rows * width * per_group * node.groups
+    parts = int(max(1, -(-needed // int(WINDOW_SHARE * target.memory.core_bytes))))
+    return (parts, 1) if node.groups == 1 else (1, min(parts, node.groups))
 
 
 def _row_cuts(groups: int, count: int, target: Target) -> list[int]:

@@ -19,20 +19,20 @@ RESULT_BYTES = 5  # a 32-bit sum and an 8-bit result
 
 
 def split_ragged(
-    node: MatrixNode, blocks: BlockMatrix, columns: int, row_parts: int, target: Target
+    node: MatrixNode, blocks: BlockMatrix, columns: int, fewest: tuple[int, int], target: Target
 ) -> tuple[tuple[Part, ...], ...] | None:
     """Parts of a ragged layer, [output part][row part]; None when a group outgrows a core.
 
-    columns: width of the input tensor. row_parts: the fewest, for the memory of the input rows.
-    Outputs are cut only for the memory of the sums: groups shared by two output parts are stored
+    columns: width of the input tensor. fewest: (row parts, output parts), for the memory of the
+    input rows. Outputs are cut only for memory: groups shared by two output parts are stored
     twice. Row groups go to parts by their first input channel, so that a part reads few channels.
     """
     channels = node.weights.shape[3] * node.groups
-    count = _output_parts(node, columns, target)
+    count = max(fewest[1], _output_parts(node, columns, target))
     cuts = [blocks.outputs * part // count for part in range(count + 1)]
     grid = []
     for outputs in pairwise(cuts):
-        parts = _row_parts(select_outputs(blocks, *outputs), channels, outputs, row_parts, target)
+        parts = _row_parts(select_outputs(blocks, *outputs), channels, outputs, fewest[0], target)
         if parts is None:
             return None
         grid.append(parts)

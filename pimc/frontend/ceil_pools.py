@@ -38,23 +38,28 @@ def _resolve(node: onnx.NodeProto, sizes: tuple[int, ...]) -> None:
     given = _attributes(node)
     if given.get("auto_pad", b"NOTSET") != b"NOTSET":
         return  # SAME and VALID know no ceil_mode in onnxruntime
-    kernel = given["kernel_shape"]
+    kernel = list(given["kernel_shape"])
     axes = len(kernel)
     strides = given.get("strides") or [1] * axes
     dilations = given.get("dilations") or [1] * axes
     pads = list(given.get("pads") or [0] * 2 * axes)
+    counts_padding = bool(given.get("count_include_pad")) and any(pads)
     ends = []
     for axis in range(axes):
         reach = (kernel[axis] - 1) * dilations[axis] + 1
         begin, end = pads[axis], pads[axis + axes]
         count = window_count(sizes[axis], begin, end, reach, strides[axis])
+        is_whole = count == 1 and reach >= sizes[axis] + begin and dilations[axis] == 1
+        if is_whole and not counts_padding:  # only the elements of the input count
+            kernel[axis], pads[axis], reach, begin = sizes[axis], 0, sizes[axis], 0
         ends.append(max((count - 1) * strides[axis] + reach - sizes[axis] - begin, 0))
     grows = any(new > old for new, old in zip(ends, pads[axes:], strict=True))
-    if grows and given.get("count_include_pad"):
+    if grows and counts_padding:
         return
-    kept = [a for a in node.attribute if a.name not in ("ceil_mode", "pads")]
+    changed = {"pads": [*pads[:axes], *ends], "kernel_shape": kernel}
+    kept = [a for a in node.attribute if a.name not in ("ceil_mode", *changed)]
     del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute("pads", [*pads[:axes], *ends])])
+    node.attribute.extend([*kept, *(helper.make_attribute(k, v) for k, v in changed.items())])
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -104,6 +104,10 @@ POOLS = {
     "average ceil, counts padding":
         "y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1, pads=[1,1,0,0], "
         "count_include_pad=1>(x)",
+    "average larger than its input": "y = AveragePool<kernel_shape=[40,40], ceil_mode=1, "
+        "strides=[40,40], count_include_pad=1>(x)",
+    "max larger than its input":
+        "y = MaxPool<kernel_shape=[40,3], strides=[40,2], ceil_mode=1>(x)",
     "average same": 'y = AveragePool<kernel_shape=[2,3], auto_pad="SAME_LOWER", strides=[2,2]>(x)',
     "global average": "y = GlobalAveragePool(x)",
     "global max": "y = GlobalMaxPool(x)",

@@ -164,6 +164,16 @@ def test_a_layer_taller_and_wider_than_a_core_is_split_and_adds_up() -> None:
     assert_equal(b, target, y)
 
 
+def test_a_depthwise_layer_whose_rows_exceed_a_core_is_cut_by_channels() -> None:
+    b = GraphBuilder(14, (6, 8, 192))
+    small = load_target("ou9x8", {"memory.core_bytes": "12288"})
+    y = b.conv("x", 192, (5, 5), pads=(2, 2, 2, 2), groups=192)
+    parts = Split().run(OuTile(small).run(b.graph(y))).layers["Conv_0"].parts
+    assert [chain[0].inputs for chain in parts] == [chain[0].outputs for chain in parts]
+    assert len(parts) > 1
+    assert_equal(b, small, y)
+
+
 def test_queues_hold_just_what_a_skip_connection_needs() -> None:
     b = GraphBuilder(11, (20, 6, 4))
     trunk = b.conv("x", 4, (1, 1))

@@ -1,0 +1,237 @@
+"""Architectures: ten well-known networks with seeded random weights, exported by torch.
+
+    pip install -e '.[torch]'
+    python models/architectures.py resnet18 bert -o /tmp/networks        # all ten without a name
+
+Weights are torch's own initialization under one seed. Batch is dynamic, and so is the sequence
+of the two language networks. They are made to be tried, not committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hub
+from torch import Tensor, nn
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network ready for export. dynamic: input name -> names of its dynamic axes."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
+
+
+class Logits(nn.Module):
+    """A network of the transformers package, reduced to one tensor in and one tensor out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.network(x)
+        return out.logits if hasattr(out, "logits") else out.last_hidden_state
+
+
+class DenseLayer(nn.Module):
+    """One layer of DenseNet: its 32 new channels are appended to what it read."""
+
+    def __init__(self, channels: int, growth: int = 32) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 128, 1, bias=False)),
+            *(nn.BatchNorm2d(128), nn.ReLU(), nn.Conv2d(128, growth, 3, padding=1, bias=False)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], 1)
+
+
+class UNet(nn.Module):
+    """A U-Net of three levels: ConvTranspose2d on the way up, skip connections by Concat."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width]
+        self.down = nn.ModuleList(map(double, [3, *widths[:-1]], widths))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1])
+        )
+        self.join = nn.ModuleList(double(2 * w, w) for w in reversed(widths[:-1]))
+        self.head = nn.Conv2d(width, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level in self.down:
+            x = level(x if not skips else nn.functional.max_pool2d(x, 2))
+            skips.append(x)
+        for up, join, skip in zip(self.up, self.join, reversed(skips[:-1]), strict=True):
+            x = join(torch.cat([skip, up(x)], 1))
+        return self.head(x)
+
+
+class Tagger(nn.Module):
+    """A bidirectional LSTM that gives each token of a sentence one of 17 tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5000, 100)
+        self.lstm = nn.LSTM(100, 128, bidirectional=True, batch_first=True)
+        self.tag = nn.Linear(256, 17)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.tag(self.lstm(self.embed(tokens))[0])
+
+
+def double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()),
+        *(nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()),
+    )
+
+
+def image(network: nn.Module, side: int = 224) -> Example:
+    """A network that reads images of 3 channels."""
+    return Example(network, {"image": torch.rand(2, 3, side, side)}, {"image": {0: "batch"}})
+
+
+def tokens(network: nn.Module, vocabulary: int) -> Example:
+    """A network that reads sentences of token numbers."""
+    sentence = torch.randint(0, vocabulary, (2, 32))
+    return Example(network, {"tokens": sentence}, {"tokens": {0: "batch", 1: "sequence"}})
+
+
+def vgg16() -> Example:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    head = (nn.Linear(25088, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU())
+    return image(nn.Sequential(*layers, nn.Flatten(), *head, nn.Linear(4096, 1000)))
+
+
+def densenet121() -> Example:
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)]
+    layers += [nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    channels = 64
+    for block, count in enumerate((6, 12, 24, 16)):
+        for _ in range(count):
+            layers.append(DenseLayer(channels))
+            channels += 32
+        layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+        if block < 3:
+            layers += [nn.Conv2d(channels, channels // 2, 1, bias=False), nn.AvgPool2d(2)]
+            channels //= 2
+    tail = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1000))
+    return image(nn.Sequential(*layers, *tail))
+
+
+def resnet18() -> Example:
+    config = hub.ResNetConfig(
+        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], num_labels=1000
+    )
+    return image(Logits(hub.ResNetForImageClassification(config)))
+
+
+def vit_tiny() -> Example:
+    config = hub.ViTConfig(
+        hidden_size=192,
+        num_attention_heads=3,
+        intermediate_size=768,
+        num_labels=1000,
+        attn_implementation="eager",
+    )
+    return image(Logits(hub.ViTForImageClassification(config)))
+
+
+def bert() -> Example:
+    config = hub.BertConfig(
+        vocab_size=5000,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=512,
+        attn_implementation="eager",
+    )
+    return tokens(Logits(hub.BertModel(config, add_pooling_layer=False)), 5000)
+
+
+ARCHITECTURES: dict[str, Callable[[], Example]] = {
+    "resnet18": resnet18,
+    "vgg16": vgg16,
+    "mobilenetv2": lambda: image(
+        Logits(hub.MobileNetV2ForImageClassification(hub.MobileNetV2Config(num_labels=1000)))
+    ),
+    "efficientnet_b0": lambda: image(
+        Logits(
+            hub.EfficientNetForImageClassification(
+                hub.EfficientNetConfig(
+                    width_coefficient=1.0,
+                    depth_coefficient=1.0,
+                    hidden_dim=1280,
+                    dropout_rate=0.2,
+                    num_labels=1000,
+                )
+            )
+        )
+    ),
+    "densenet121": densenet121,
+    "convnext_tiny": lambda: image(
+        Logits(hub.ConvNextForImageClassification(hub.ConvNextConfig(num_labels=1000)))
+    ),
+    "vit_tiny": vit_tiny,
+    "bert": bert,
+    "lstm_tagger": lambda: tokens(Tagger(), 5000),
+    "unet": lambda: image(UNet(), side=128),
+}
+
+
+def export(name: str, folder: Path) -> Path:
+    """Write `folder/NAME.onnx` with its weights inside, or in a side file beyond 2 GB."""
+    torch.manual_seed(SEED)
+    example = ARCHITECTURES[name]()
+    path = folder / f"{name}.onnx"
+    torch.onnx.export(
+        example.module.eval(),
+        tuple(example.inputs.values()),
+        path,
+        input_names=list(example.inputs),
+        output_names=["output"],
+        dynamic_shapes=[shapes(axes) for axes in example.dynamic.values()],
+        external_data=False,
+        verbose=False,
+    )
+    return path
+
+
+def shapes(axes: dict[int, str]) -> dict[int, Any]:
+    """Axis names as torch.export wants them."""
+    return {axis: torch.export.Dim(name, max=512) for axis, name in axes.items()}
+
+
+def main() -> None:
+    """Export the named architectures, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*ARCHITECTURES, []], default=[])
+    parser.add_argument("-o", "--folder", type=Path, default=Path())
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    for name in chosen.names or ARCHITECTURES:
+        print(export(name, chosen.folder), flush=True)
+
+
+if __name__ == "__main__":
+    main()
