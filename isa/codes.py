@@ -247,6 +247,26 @@ RUNTIME: Final[dict[str, Code]] = {
         "the C kernel where it was not built, or a path that cannot be exact for a matrix of the "
         "program. `pimc doctor` shows what there is; `auto` always works.",
     ),
+    "R730": Code(
+        "columns without a place",
+        "Stuck cells and wire resistance depend on where a cell stands in its crossbar, but the "
+        "program does not place every stored column.",
+    ),
+    "R731": Code(
+        "wrong fault map",
+        "A fault map is an npz file of five integer arrays of one length: core, crossbar (within "
+        "the core), row, column, and stuck, which is 0 for high resistance and 1 for low.",
+    ),
+    "R732": Code(
+        "ADC range without samples",
+        "The range of the ADC is to be taken from the sums that samples give, and no samples were "
+        "run. `nonideal.adc.range` may also be `unit` or `proof`, which need none.",
+    ),
+    "R733": Code(
+        "no imperfection to simulate",
+        "A run with noise needs a device that is not ideal: numbers in the `[nonideal]` section "
+        "of the target, or `--device KEY=VALUE`, such as `--device programming.sigma=0.05`.",
+    ),
 }
 
 # ------------------------------------------------------------------ X8xx: verification failed

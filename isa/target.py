@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.target_checks import MAX_CORES, check_contradictions, check_sources
@@ -41,6 +41,7 @@ from isa.target_model import (
     Vector,
     Weights,
 )
+from isa.target_nonideal import NonIdeal
 from isa.target_text import toml_text
 from isa.toml_source import MAX_FILE_BYTES
 from isa.validate import validate
@@ -74,8 +75,17 @@ class Target(Section):
     events: Events
     components: dict[Name, Component]
     """Parts that take area and leak, by name."""
+    nonideal: NonIdeal = NonIdeal()
+    """What a run with noise adds; not there unless something is on."""
     sources: dict[str, Text]
     """Dotted path of a number -> where it comes from. Every number has an entry."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.nonideal.is_ideal:
+            del written["nonideal"]
+        return written
 
     @property
     def cycle_ns(self) -> float:
@@ -177,6 +187,16 @@ class Target(Section):
     def with_mesh(self, cores_needed: int) -> Target:
         """Return this target, with the mesh grown where it holds fewer cores than needed."""
         return self if cores_needed <= self.cores else self.with_cores(cores_needed)
+
+    def with_nonideal(self, overrides: Mapping[str, str]) -> Target:
+        """Return this target with numbers of its `nonideal` section set: key -> TOML value.
+
+        Raises PimError T104..T109 with everything that is wrong, each at its override.
+        """
+        document = Document.from_data(self.model_dump(by_alias=True), self.name)
+        return _build(
+            apply_overrides(document, {f"nonideal.{key}": v for key, v in overrides.items()})
+        )
 
     @property
     def sha256(self) -> str:

@@ -98,6 +98,7 @@ def check_contradictions(data: Mapping[str, Any], locate: Locate, findings: Find
     check.has_price("adc.area_um2")
     check.accumulator()
     check.mesh()
+    check.faults()
 
 
 class _Pairs:
@@ -154,3 +155,10 @@ class _Pairs:
         if found is not None and (cores := found[0] * found[1] * found[2]) > MAX_CORES:
             message = f"the mesh has {cores} cores; at most {MAX_CORES} are possible"
             self.findings.error("T107", message, self.locate("hierarchy.mesh_width"))
+
+    def faults(self) -> None:
+        """Note a finding when more than all cells are stuck."""
+        shares = [self.value(f"nonideal.faults.stuck_at_{state}") or 0 for state in (0, 1)]
+        if all(map(is_number, shares)) and sum(shares) > 1:
+            message = f"{shares[0]} and {shares[1]} of all cells are stuck, more than all cells"
+            self.findings.error("T107", message, self.locate("nonideal.faults.stuck_at_0"))

@@ -13,6 +13,8 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.operands import Region
 from isa.program import Channel
+from runtime.analog import Place
+from runtime.analog_paths import AnalogCrossbars
 from runtime.paths import Crossbars
 from runtime.regions import Array, Box, Storage
 
@@ -68,23 +70,46 @@ class Queue:
 
 
 @dataclass(eq=False)
+class Progress:
+    """Which image comes first in a lockstep batch, and how many windows each matrix has taken."""
+
+    first_image: int = 0
+    windows: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Binder:
     """The state of one core that its actions read and write.
 
     env: loop variables, live. wake: called with a queue after it changed. scratch: bytes that
     every action may use until it returns. saturations: per matrix, conversions that clipped.
+    progress: counts what came before, for noise that must not depend on the batch.
     """
 
     core: int
     images: int
     env: MutableMapping[str, int]
     storages: Mapping[str, Storage]
-    matrices: Mapping[str, Crossbars]
+    matrices: Mapping[str, Crossbars | AnalogCrossbars]
     tables: Mapping[str, Array]
     queues: Mapping[str, Queue]
     wake: Callable[[Queue], None]
     scratch: NDArray[np.uint8]
     saturations: dict[str, int]
+    progress: Progress
+
+    def multiplier(self, matrix: str, windows: int) -> Callable[[Array, Array, int], int]:
+        """The product with a matrix: inputs, output, index of the first image -> saturations."""
+        crossbars = self.matrices[matrix]
+        if not isinstance(crossbars, AnalogCrossbars):
+            return lambda u, out, first: crossbars.multiply(u, out)
+        done = self.progress
+
+        def multiply(u: Array, out: Array, first: int) -> int:
+            place = Place(done.first_image + first, done.windows.get(matrix, 0), windows)
+            return crossbars.multiply(u, out, place)
+
+        return multiply
 
     def box(self, region: Region) -> Box:
         """The operand ``region`` of the instruction that is being bound."""

@@ -36,7 +36,7 @@ def block_product(u: UInt8, matrix: BlockMatrix, adc_max: int) -> tuple[Int32, i
             sums, clipped = _group_sums(u, matrix, int(group), adc_max)
             totals += sums
             saturated += clipped
-        _route(totals, matrix, routing, out)
+        route(totals, matrix, routing, out)
     return out.astype(np.int32), saturated
 
 
@@ -57,7 +57,7 @@ def _group_sums(
     return total, saturated
 
 
-def _route(
+def route(
     totals: NDArray[np.int64], matrix: BlockMatrix, routing: int, out: NDArray[np.int64]
 ) -> None:
     """Add the column sums [windows, columns], shifted and signed by a route list, to ``out``."""

@@ -149,9 +149,9 @@ def mvm(bind: Binder, i: Mvm) -> Action:
 
     The slices of images keep the gathered windows within the scratch, hence within the cache.
     """
-    crossbars = bind.matrices[i.matrix]
     source, into = bind.box(i.source), bind.box(i.into)
     windows = into.shape[1]
+    multiply = bind.multiplier(i.matrix, windows)
     inputs = i.kernel[0] * i.kernel[1] * source.shape[2]
     step = max(1, len(bind.scratch) // (windows * inputs))
     slices = [slice(a, min(a + step, bind.images)) for a in range(0, bind.images, step)]
@@ -167,17 +167,21 @@ def mvm(bind: Binder, i: Mvm) -> Action:
     buffers = _scratch_views(bind.scratch, slices, box_shape)
 
     def action() -> bool:
-        for views, target, buffer in zip(gathered(), targets(), buffers, strict=True):
+        for views, target, buffer, images in zip(
+            gathered(), targets(), buffers, slices, strict=True
+        ):
             for rows, view in views:
                 np.bitwise_xor(view, flip, out=buffer[:, :, rows])  # s8 + 128 is one flipped bit
             u = buffer.reshape(-1, inputs)
             if target.flags.c_contiguous:
-                clipped = crossbars.multiply(u, target.reshape(len(u), -1))
+                clipped = multiply(u, target.reshape(len(u), -1), images.start)
             else:
                 product = np.empty((len(u), target.shape[2]), np.int32)
-                clipped = crossbars.multiply(u, product)
+                clipped = multiply(u, product, images.start)
                 np.copyto(target, product.reshape(target.shape))
             bind.saturations[i.matrix] += clipped
+        done = bind.progress.windows
+        done[i.matrix] = done.get(i.matrix, 0) + windows
         return True
 
     return action

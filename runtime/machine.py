@@ -15,7 +15,9 @@ from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
 from runtime import execute, vector
+from runtime.analog_paths import AnalogCrossbars, program_device
 from runtime.counters import Counters, count_program
+from runtime.device import Device
 from runtime.kernel import choose_kernel
 from runtime.paths import Crossbars
 from runtime.regions import Array
@@ -41,28 +43,39 @@ class RunResult:
 class Machine:
     """A program with its crossbars programmed; run it as often as you like.
 
-    Raises PimError R713 when the program names what it does not declare.
+    device: with its imperfections instead of the exact arithmetic of the instructions.
+    Raises PimError R713 when the program names what it does not declare, R73x for a device that
+    cannot be programmed so.
     """
 
-    def __init__(self, program: Program, target: Target) -> None:
+    def __init__(self, program: Program, target: Target, device: Device | None = None) -> None:
         self.program = program
         self.target = target
         kernel = choose_kernel()
-        self._crossbars = {
-            core.index: {
-                m.name: Crossbars(m.blocks, target.adc_max, kernel, m.name) for m in core.matrices
+        self._crossbars: Mapping[int, Mapping[str, Crossbars | AnalogCrossbars]]
+        if device is not None:
+            self._crossbars = program_device(program, device, kernel)
+        else:
+            self._crossbars = {
+                core.index: {
+                    m.name: Crossbars(m.blocks, target.adc_max, kernel, m.name)
+                    for m in core.matrices
+                }
+                for core in program.cores
             }
-            for core in program.cores
-        }
         self._tables = {table.name: table.values for table in program.tables}
         self._state: State | None = None
         self._events: Counters | None = None
 
-    def run(self, inputs: Mapping[str, Array], trace: bool = False) -> RunResult:
+    def run(
+        self, inputs: Mapping[str, Array], trace: bool = False, first_image: int = 0
+    ) -> RunResult:
         """Run all images and return their outputs.
 
         inputs: per input tensor of the program, integers [images, rows, columns, channels] of
         the tensor's type. trace: also collect every tensor that travels on a channel.
+        first_image: index of the first image, where noise is drawn: the same images give the
+        same noise however they are split over runs.
         Raises PimError R701 for wrong inputs, R711 for a deadlock, R710 and R712 where a program
         that was never verified leaves its buffers or sends messages of the wrong size.
         """
@@ -72,7 +85,8 @@ class Machine:
         parts = []
         for first in range(0, images, chunk):
             batch = {name: values[first : first + chunk] for name, values in inputs.items()}
-            state = self._run_chunk(min(chunk, images - first), batch, trace)
+            count = min(chunk, images - first)
+            state = self._run_chunk(count, batch, trace, first_image + first)
             parts.append((self._outputs(state), state.traced() if trace else {}))
             state.add_saturations(clipped)
         if self._events is None:
@@ -95,10 +109,12 @@ class Machine:
         buffers = sum(buffer.bytes for core in self.program.cores for buffer in core.buffers)
         return max(1, buffers + sum(channel.bytes for channel in self.program.channels))
 
-    def _run_chunk(self, images: int, inputs: Mapping[str, Array], trace: bool) -> State:
+    def _run_chunk(
+        self, images: int, inputs: Mapping[str, Array], trace: bool, first_image: int
+    ) -> State:
         if self._state is None or self._state.images != images:
             self._state = State(self.program, images, self._crossbars, self._tables)
-        self._state.reset(trace)
+        self._state.reset(trace, first_image)
         for name, values in inputs.items():
             np.copyto(self._state.globals[name].array, values)
         self._state.run()

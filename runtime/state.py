@@ -12,7 +12,8 @@ from isa.catalog import Mvm, Recv, Send
 from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
-from runtime.binding import EXECUTORS, Action, Binder, Queue
+from runtime.analog_paths import AnalogCrossbars
+from runtime.binding import EXECUTORS, Action, Binder, Progress, Queue
 from runtime.counters import Counters
 from runtime.paths import Crossbars
 from runtime.regions import Array, Storage
@@ -43,6 +44,7 @@ class Stream:
     env: dict[str, int]
     body: list[_Bound | _BoundLoop]
     saturations: dict[str, int]
+    progress: Progress
     steps: Generator[Send | Recv, None, None]
     waits_at: Send | Recv | None = None
 
@@ -54,7 +56,7 @@ class State:
         self,
         program: Program,
         images: int,
-        crossbars: Mapping[int, Mapping[str, Crossbars]],
+        crossbars: Mapping[int, Mapping[str, Crossbars | AnalogCrossbars]],
         tables: Mapping[str, Array],
     ) -> None:
         self.program = program
@@ -71,14 +73,16 @@ class State:
         self._tables = tables
         self.streams = [self._bind_core(core, crossbars[core.index]) for core in program.cores]
 
-    def _bind_core(self, core: Core, crossbars: Mapping[str, Crossbars]) -> Stream:
+    def _bind_core(
+        self, core: Core, crossbars: Mapping[str, Crossbars | AnalogCrossbars]
+    ) -> Stream:
         storages = dict(self.globals)
         for buffer in core.buffers:
             array = np.zeros((self.images, *buffer.shape), DTYPES[buffer.dtype])
             storages[buffer.name] = Storage(buffer.name, array, buffer.ring)
             if buffer.fill is not None:
                 self._fills.append((array, buffer.fill))
-        stream = Stream(core, {}, [], dict.fromkeys(crossbars, 0), _steps([], {}))
+        stream = Stream(core, {}, [], dict.fromkeys(crossbars, 0), Progress(), _steps([], {}))
         binder = Binder(
             core=core.index,
             images=self.images,
@@ -90,6 +94,7 @@ class State:
             wake=self._wake,
             scratch=self._scratch,
             saturations=stream.saturations,
+            progress=stream.progress,
         )
         stream.body = _bind_body(binder, core.body)
         return stream
@@ -99,7 +104,7 @@ class State:
             self.ready.append(queue.waiter)
             queue.waiter = None
 
-    def reset(self, trace: bool) -> None:
+    def reset(self, trace: bool, first_image: int = 0) -> None:
         """Bring memory and streams to their state before the first instruction."""
         for array, value in self._fills:
             array.fill(value)
@@ -114,6 +119,8 @@ class State:
             queue.record = [] if trace and first_carrier else None
         for stream in self.streams:
             stream.env.clear()
+            stream.progress.first_image = first_image
+            stream.progress.windows.clear()
             stream.waits_at = None
             stream.steps = _steps(stream.body, stream.env)
             for name in stream.saturations:

@@ -395,7 +395,8 @@ def test_the_schema_describes_every_key() -> None:
 
     schema = target_schema()
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == set(json.loads(load_target("tiny").to_json()))
+    always = set(json.loads(load_target("tiny").to_json()))
+    assert set(schema["properties"]) == always | {"nonideal"}
     assert undescribed(schema) == set()
 
 
@@ -414,3 +415,34 @@ def test_the_locator_finds_keys_whatever_their_spelling() -> None:
 
 def test_a_cycle_lasts_the_inverse_of_the_clock() -> None:
     assert math.isclose(load_target("ou9x8").cycle_ns, 0.83333, rel_tol=1e-4)
+
+
+def test_an_ideal_device_is_not_written() -> None:
+    target = load_target("ou9x8")
+    assert "nonideal" not in target.to_json()
+    same = target.with_nonideal({"programming.sigma": "0", "adc.gain": "1"})
+    assert same.nonideal.is_ideal
+    assert not target.with_nonideal({"read.sigma": "0.1"}).nonideal.is_ideal
+
+
+def test_a_non_ideal_device_is_written_and_read_back(chip: Path) -> None:
+    numbers_set = {"programming.sigma": "0.05", "adc.inl_lsb.3": "0.2", "faults.map": "a.npz"}
+    target = load_target("tiny").with_nonideal(numbers_set)
+    chip.write_text(target.to_toml(), encoding="utf-8")
+    for again in (Target.from_json(target.to_json()), load_target(chip)):
+        assert again == target
+        assert again.sha256 == target.sha256 != load_target("tiny").sha256
+
+
+def test_wrong_numbers_of_a_device_are_shown_at_their_lines(chip: Path) -> None:
+    chip.write_text(
+        'extends = "ou9x8"\nschema = 1\nname = "x"\n[nonideal]\nsource = "test"\n'
+        "[nonideal.programming]\nsgma = 0.1\n[nonideal.faults]\nstuck_at_0 = 0.7\n"
+        'stuck_at_1 = 0.7\n[nonideal.adc]\nrange = "wide"\n[nonideal.drift]\ntime_s = 0\n'
+    )
+    found = {d.code: (d.at.line if d.at else None, d.hint) for d in refused(chip)}
+    assert found["T104"] == (7, "did you mean `sigma`?")
+    assert found["T107"][0] == 9
+    assert sorted(d.at.line or 0 for d in refused(chip) if d.code == "T106" and d.at) == [12, 14]
+    with pytest.raises(PimError, match=r"T104.*unknown key `nonideal.read.sgma`"):
+        load_target("tiny").with_nonideal({"read.sgma": "0.1"})
