@@ -16,8 +16,6 @@ operation unit fires OU-columns of a span at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +25,8 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 
-FOLDED_AT_ONCE = 1 << 20  # elements; keeps the working set of a fold within the cache
+FOLDED_AT_ONCE = 1 << 18  # routes and sums; keeps the working set of a fold within the cache
+EXACT_BITS = 53  # integers below 2^53 are float64 numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,109 +144,86 @@ def fold(matrix: BlockMatrix) -> Int32:
 
     This is the left side of the proof of every compile: it looks at nothing but the blocks.
     """
-    folded = np.zeros((matrix.inputs, matrix.outputs), np.int32)
-    order = np.argsort(matrix.routing, kind="stable")
-    bounds = np.flatnonzero(np.diff(matrix.routing[order], prepend=-1, append=-1))
-    for first, last in pairwise(bounds):
-        _fold_groups(matrix, order[first:last], folded)
-    return folded
+    folded = np.zeros(matrix.inputs * matrix.outputs, np.int32)
+    lists = _RouteLists(matrix.routes)
+    sizes = (lists.extent + lists.routes)[matrix.routing]
+    ends = np.cumsum(sizes)
+    low = 0
+    while low < matrix.groups:
+        room = ends[low] - sizes[low] + FOLDED_AT_ONCE
+        high = max(low + 1, int(np.searchsorted(ends, room, side="right")))
+        _fold_groups(matrix, lists, low, high, folded)
+        low = high
+    return folded.reshape(matrix.inputs, matrix.outputs)
 
 
-def _fold_groups(matrix: BlockMatrix, groups: Int64, folded: Int32) -> None:
-    """Add the row groups ``groups``, which share one route list, to ``folded``."""
-    column, output, factor = _route_list(matrix, int(matrix.routing[groups[0]]))
-    if not len(column):
-        return
-    bounds = np.flatnonzero(np.diff(output, prepend=-1, append=-1))
-    outputs = output[bounds[:-1]]
-    if len(groups) > 1 and len(np.unique(np.diff(bounds))) == 1:
-        shape = (len(outputs), -1)
-        _fold_regular(matrix, groups, outputs, column.reshape(shape), factor.reshape(shape), folded)
-        return
-    lines = len(groups) * matrix.rows.shape[1]
-    sums = np.empty((lines, len(outputs)), np.int32)
-    # few outputs at a time: the dense coefficients stay small although the routes are sparse
-    step = max(16, (1 << 17) // lines)
-    for low in range(0, len(outputs), step):
-        high = min(low + step, len(outputs))
-        part = slice(bounds[low], bounds[high])
-        kind = _exact_float(matrix, factor[part], bounds[low : high + 1] - bounds[low])
-        present = np.bincount(column[part]) > 0
-        used = np.flatnonzero(present)
-        coefficients = np.zeros((len(used), high - low), kind)
-        row = (np.cumsum(present) - 1)[column[part]]
-        place = np.repeat(np.arange(high - low), np.diff(bounds[low : high + 1]))
-        np.add.at(coefficients.ravel(), row * (high - low) + place, factor[part].astype(kind))
-        cells = _cells_by_line(matrix, matrix.column_start[groups][:, None] + used, kind)
-        sums[:, low:high] = (cells.reshape(lines, -1) @ coefficients).astype(np.int64)
-    _add_rows(folded, matrix.rows[groups].ravel(), outputs, sums)
+class _RouteLists:
+    """Of each route list, int64 [lists]: its routes, and the range of outputs they lead to."""
+
+    def __init__(self, routes: Routes) -> None:
+        ends = routes.start[routes.column_start]
+        self.routes = np.diff(ends)
+        self.lowest = np.zeros(len(self.routes), np.int64)
+        self.extent = np.zeros(len(self.routes), np.int64)
+        used = np.flatnonzero(self.routes)
+        if len(used):
+            self.lowest[used] = np.minimum.reduceat(routes.output, ends[used])
+            highest = np.maximum.reduceat(routes.output, ends[used])
+            self.extent[used] = highest + 1 - self.lowest[used]
 
 
-def _fold_regular(
-    matrix: BlockMatrix,
-    groups: Int64,
-    outputs: Int32,
-    column: Int64,
-    factor: Int64,
-    folded: Int32,
+def _fold_groups(
+    matrix: BlockMatrix, lists: _RouteLists, low: int, high: int, folded: Int32
 ) -> None:
-    """Add groups whose every output has the same number of routes, as dense layers have.
+    """Add the row groups low..high to ``folded``, [inputs * outputs].
 
-    column, factor: [outputs, routes], of each output. One route of all outputs at a time.
+    Each group has one sum per word line and output in its range. Word lines are summed several
+    at a time, as digits of one float64, which is exact below 2^53.
     """
+    routes, routing = matrix.routes, matrix.routing[low:high]
+    columns = np.diff(matrix.column_start[low : high + 1])
+    slot = ranges(routes.column_start[routing], columns)
+    per_column = routes.start[slot + 1] - routes.start[slot]
+    column = np.repeat(np.arange(len(slot)), per_column)
+    taken = ranges(routes.start[slot], per_column)
+    extent = lists.extent[routing]
+    base = np.cumsum(extent) - extent - lists.lowest[routing]
+    pair = routes.output[taken] + np.repeat(base, lists.routes[routing])
+    factor = np.ldexp(routes.sign[taken].astype(np.float64), routes.shift[taken].astype(np.int32))
+    reach = int(np.bincount(pair, np.abs(factor)).max(initial=0)) << matrix.cell_bits
+    bits = min(64, reach.bit_length() + 1)
+    cells = matrix.cells[matrix.column_start[low] : matrix.column_start[high]]
+    place = np.arange(int(extent.sum())) - np.repeat(base, extent)
     height = matrix.rows.shape[1]
-    step = max(1, FOLDED_AT_ONCE // (height * len(outputs)))
-    for low in range(0, len(groups), step):
-        chunk = groups[low : low + step]
-        sums = np.zeros((len(chunk), height, len(outputs)), np.int32)
-        for route in range(column.shape[1]):
-            index = matrix.column_start[chunk][:, None] + column[:, route]
-            sums += _cells_by_line(matrix, index, np.int32) * factor[:, route].astype(np.int32)
-        selector = matrix.rows[chunk].ravel()
-        _add_rows(folded, selector, outputs, sums.reshape(-1, len(outputs)))
+    for first in range(0, height, max(1, EXACT_BITS // bits)):
+        lines = range(first, min(height, first + max(1, EXACT_BITS // bits)))
+        weights = _line_sums(cells, lines, bits)[column] * factor
+        sums = np.bincount(pair, weights, len(place)).astype(np.int64)
+        for line in lines:
+            digit = sums << (64 - bits) >> (64 - bits)
+            sums = (sums - digit) >> bits
+            row = np.repeat(matrix.rows[low:high, line].astype(np.int64), extent)
+            some = np.flatnonzero((digit != 0) & (row >= 0))
+            index = row[some] * matrix.outputs + place[some]
+            np.add.at(folded, index, digit[some].astype(np.int32))
 
 
-def _route_list(matrix: BlockMatrix, routing: int) -> tuple[Int64, Int32, Int64]:
-    """Column within the group, output and signed factor of each route of a list, by output."""
-    routes = matrix.routes
-    low, high = routes.column_start[routing : routing + 2]
-    start = routes.start[low : high + 1]
-    taken = slice(start[0], start[-1])
-    key = routes.output[taken].astype(np.min_scalar_type(matrix.outputs))
-    order = np.argsort(key, kind="stable")  # a radix sort for up to 65,536 outputs
-    column = np.repeat(np.arange(high - low), np.diff(start))
-    factor = routes.sign[taken].astype(np.int64) << routes.shift[taken]
-    return column[order], routes.output[taken][order], factor[order]
+def _line_sums(cells: UInt8, lines: range, bits: int) -> NDArray[np.float64]:
+    """Per column the cells on ``lines`` as digits of ``bits`` bits, float64 [columns]."""
+    weights = np.zeros(8 * cells.shape[2])
+    weights[lines.start : lines.stop] = np.ldexp(1.0, bits * np.arange(len(lines)))
+    patterns = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    sums = np.zeros(len(cells))
+    for byte, weight in enumerate(weights.reshape(-1, 8)):
+        if weight.any():
+            table = patterns @ weight
+            for plane in range(cells.shape[1]):
+                sums += table[cells[:, plane, byte]] * (1 << plane)
+    return sums
 
 
-def _exact_float(matrix: BlockMatrix, factor: Int64, bounds: Int64) -> type[np.floating[Any]]:
-    """float32 where every partial sum of every output stays below 2^24, else float64."""
-    largest = int(np.add.reduceat(np.abs(factor), bounds[:-1]).max()) * (
-        (1 << matrix.cell_bits) - 1
-    )
-    return np.float32 if largest < 1 << 24 else np.float64
-
-
-def _cells_by_line(matrix: BlockMatrix, index: Int64, kind: type[np.number[Any]]) -> NDArray[Any]:
-    """Cell values of the stored columns ``index`` [groups, columns], as [groups, R, columns]."""
-    packed = np.ascontiguousarray(np.moveaxis(matrix.cells[index], (2, 3), (0, 1)))
-    values = np.zeros((index.shape[0], matrix.rows.shape[1], index.shape[1]), kind)
-    for line in range(matrix.rows.shape[1]):
-        bits = (packed[:, line // 8] >> np.uint8(line % 8)) & 1
-        for plane in range(matrix.cell_bits):
-            values[:, line] += bits[plane] << np.uint8(plane)
-    return values
-
-
-def _add_rows(folded: Int32, selector: Int32, outputs: Int32, sums: Int32) -> None:
-    """``folded[selector[i], outputs] += sums[i]`` for every used word line ``i``."""
-    used = np.flatnonzero(selector >= 0)
-    rows = selector[used]
-    sums = sums[used] if len(used) < len(selector) else sums
-    together = outputs[-1] - outputs[0] + 1 == len(outputs)  # a slice is far quicker than a list
-    if len(np.unique(rows)) < len(rows):
-        np.add.at(folded, (rows[:, None], outputs[None, :]), sums)
-    elif together:
-        folded[rows, outputs[0] : outputs[-1] + 1] += sums
-    else:
-        folded[rows[:, None], outputs[None, :]] += sums
+def ranges(first: Int64, counts: Int64) -> Int64:
+    """The integers first[i] .. first[i] + counts[i] of every i, one after another."""
+    offsets = np.cumsum(counts) - counts
+    indices: Int64 = np.arange(int(counts.sum())) + np.repeat(first - offsets, counts)
+    return indices

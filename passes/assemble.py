@@ -61,10 +61,3 @@ def assemble(weights: LayerWeights, cell_bits: int, parts: list[Stored]) -> Bloc
 def starts(counts: NDArray[np.integer]) -> Int64:
     """0 and the running sums of ``counts``, int64 [n + 1]."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def ranges(first: Int64, counts: Int64) -> Int64:
-    """The integers first[i] .. first[i] + counts[i] of every i, one after another."""
-    offsets = np.cumsum(counts) - counts
-    indices: Int64 = np.arange(int(counts.sum())) + np.repeat(first - offsets, counts)
-    return indices

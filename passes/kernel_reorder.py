@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import BlockMatrix, Int64
+from isa.matrix import BlockMatrix, Int64, ranges
 from isa.target import Target
-from passes.assemble import ranges, starts
+from passes.assemble import starts
 from passes.base import Pass
 from passes.graph import Graph
 from passes.grouping import exact_height

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import BlockMatrix, Int64
+from isa.matrix import BlockMatrix, Int64, ranges
 from isa.target import Target
-from passes.assemble import Stored, assemble, ranges, starts
+from passes.assemble import Stored, assemble, starts
 from passes.base import Pass
 from passes.encoding import EncodingName, plain_encoding
 from passes.graph import Graph

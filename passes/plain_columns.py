@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import BlockMatrix, Int32, Int64, Routes, Spans, UInt8, pack_cells
+from isa.matrix import BlockMatrix, Int32, Int64, Routes, Spans, UInt8, pack_cells, ranges
 from isa.target import Target
-from passes.assemble import ranges, starts
+from passes.assemble import starts
 from passes.encoding import encode, signed_bits
 from passes.weights import LayerWeights
 

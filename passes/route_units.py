@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.matrix import Int32, Int64, Routes
-from passes.assemble import ranges
+from isa.matrix import Int32, Int64, Routes, ranges
 
 Bools = NDArray[np.bool_]
 
