@@ -258,9 +258,10 @@ class SumPool(Pool):
 
 @dataclass(frozen=True)
 class Softmax(Instruction):
-    """``into = sat(rint(softmax(f32(source) * scale_a) / scale) + zero)`` over the channels.
+    """``into = sat(rint(f32(e) / f32(sum(e)) / scale) + zero)`` over the channels.
 
-    ``softmax`` subtracts the largest element first; the zero point of the source cancels.
+    ``e = powers[source - max(source) + 255]``, the sum exact in s32. powers: s32 table [256] of
+    ``exp(d * scale of the source) * 2^p`` for d = -255..0, so that a sum cannot overflow.
     """
 
     mnemonic = "softmax"
@@ -269,7 +270,50 @@ class Softmax(Instruction):
     writes = ("into",)
     into: Region
     source: Region
-    scale_a: float = 1.0
+    powers: TableRef
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class LayerNorm(Instruction):
+    """``into = sat(rint((d / root * gain + offset) / scale) + zero)`` over the C channels.
+
+    ``d = f32(C * source - S)`` and ``root = sqrt(f32(C * Q - S^2) + epsilon)``, where ``S`` and
+    ``Q`` are the exact sums of ``source`` and of its squares: scale and zero point of the source
+    cancel. gain, offset: f32 tables [C]. epsilon: the model's, times ``(C / source scale)^2``.
+    """
+
+    mnemonic = "layernorm"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    gain: TableRef
+    offset: TableRef
+    epsilon: float = 0.0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class MatMul(Instruction):
+    """``into[w, o] = sat(rint(f32(s) * scale) + zero)``, the product of two computed matrices.
+
+    ``s = sum_k (a[w, k] - zero_a) * (b[k, o] - zero_b)``, exact in s32: the columns of ``b`` are
+    the channels of ``a``. scale: ``scale of a * scale of b / scale of the result``.
+    """
+
+    mnemonic = "matmul"
+    unit = "vector"
+    reads = ("a", "b")
+    writes = ("into",)
+    into: Region
+    a: Region
+    b: Region
+    zero_a: int = 0
+    zero_b: int = 0
     scale: float = 1.0
     zero: int = 0
 
@@ -303,6 +347,6 @@ CATALOG: dict[str, type[Instruction]] = {
     cls.mnemonic: cls
     for cls in (
         Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
-        Add, Sub, Mul, MaxPool, SumPool, Softmax, Lrn,
+        Add, Sub, Mul, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
     )
 }  # fmt: skip

@@ -14,9 +14,11 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
+    LayerNorm,
     Load,
     Lrn,
     Lut,
+    MatMul,
     MaxPool,
     Mul,
     Mvm,
@@ -286,18 +288,49 @@ def _pool(site: Site, i: MaxPool | SumPool) -> None:
         site.error("V404", message, source.text)
 
 
-@checks(Softmax, Lrn)
-def _normalize(site: Site, i: Softmax | Lrn) -> None:
+@checks(Softmax, Lrn, LayerNorm)
+def _normalize(site: Site, i: Softmax | Lrn | LayerNorm) -> None:
     into, source = site.region("into"), site.region("source")
     typed(site, into, BYTES)
-    typed(site, source, INTEGERS)
+    typed(site, source, INTEGERS if isinstance(i, Lrn) else BYTES)
     value_of(site, "zero", into)
     real(site, "scale", positive=True)
-    real(site, "scale_a")
     if isinstance(i, Lrn):
         value_of(site, "zero_a", source)
-        real(site, "factor", "beta", "bias")
+        real(site, "scale_a", "factor", "beta", "bias")
         if i.size < 1:
             site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
+    elif isinstance(i, Softmax):
+        _table_of_shape(site, i.powers, "s32", (256,))
+    else:
+        real(site, "epsilon")
+        channels = 0 if source is None else source.shape[2]
+        for name in (i.gain, i.offset):
+            _table_of_shape(site, name, "f32", (channels,))
     if into is not None and source is not None:
         same_shape(site, into, source)
+
+
+def _table_of_shape(site: Site, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    table = site.table(name, dtype)
+    if table is not None and table.shape != shape:
+        message = f"table {quoted(name)} is {list(table.shape)}, expected {list(shape)}"
+        site.error("V404", message, name_text(name))
+
+
+@checks(MatMul)
+def _product(site: Site, i: MatMul) -> None:
+    into, a, b = site.region("into"), site.region("a"), site.region("b")
+    for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
+        typed(site, operand, BYTES)
+        value_of(site, name, operand)
+    real(site, "scale")
+    if into is None or a is None or b is None:
+        return
+    wanted = (a.shape[0], a.shape[1], b.shape[2])
+    if a.shape[2] != b.shape[1] or a.shape[0] != b.shape[0] or into.shape != wanted:
+        message = (
+            f"`{a.text}` {list(a.shape)} times `{b.text}` {list(b.shape)} does not give "
+            f"`{into.text}` {list(into.shape)}"
+        )
+        site.error("V404", message, a.text, "the columns of b are the channels of a")

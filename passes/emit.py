@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isa import catalog
-from isa.catalog import Const, Lut, Send, Store
+from isa.catalog import Lut, Send, Store
 from isa.operands import Region, region
 from isa.program import Shape, Statement
 from isa.target import Target
 from passes.draft import BufferDraft, CoreDraft, Feed, Range
+from passes.emit_constants import Constant
 from passes.graph import BinaryNode, Graph, LutNode, Value
 from passes.roll import roll
 from passes.stages import Stage, Worker
@@ -53,6 +51,10 @@ class Site:
 
     def value(self, name: str) -> Value:
         return self.graph.values[name]
+
+    def constant(self, node: BinaryNode, widest: int) -> Constant:
+        """The constant operand of a node, for pieces of at most ``widest`` columns."""
+        return Constant(self.draft, self.tables, self.worker.channels, node, widest)
 
     def own_shape(self, name: str) -> Shape:
         """Shape of this worker's share of a value."""
@@ -121,39 +123,48 @@ def _global_box(site: Site, tensor: str, row: int, piece: Range) -> Region:
 class Tail:
     """The element-wise nodes behind a head, applied in place to a piece of a finished row.
 
-    out: the buffer that holds the piece; as wide as the widest piece.
+    out: the buffer that holds the piece. widest: columns of the widest piece; those of ``out``
+    by default.
     """
 
-    def __init__(self, site: Site, out: BufferDraft) -> None:
+    def __init__(self, site: Site, out: BufferDraft, widest: int | None = None) -> None:
         self.site, self.out = site, out
+        widest = widest or out.shape[1]
         self.sides = {
-            name: site.draft.buffer("side", site.value(name).dtype, out.shape)
+            name: site.draft.buffer("side", site.value(name).dtype, (1, widest, out.shape[2]))
             for name in site.stage.side_inputs()
         }
         self.constants = {
-            node.name: constant_buffer(site, node)
+            node.name: site.constant(node, widest)
             for node in site.stage.tail
             if isinstance(node, BinaryNode) and node.constant is not None
         }
 
     def setup(self) -> list[Statement]:
         """Statements that run once, before the rows."""
-        return [
-            Const(buffer.box(rows=buffer.shape[0]), table)
-            for buffer, table in self.constants.values()
-        ]
+        return [step for constant in self.constants.values() for step in constant.setup()]
 
-    def apply(self, row: int, piece: Range) -> list[Statement]:
-        """Statements that turn columns ``piece`` of the head's row into the stage's."""
+    def apply_all(self, row: int) -> list[Statement]:
+        """Statements that turn a row which ``out`` holds whole into the stage's, by pieces."""
+        pieces = self.site.wiring.chunks(self.site.stage.output) if self.site.stage.tail else ()
+        return rolled([self.apply(row, piece, piece[0]) for piece in pieces])
+
+    def apply(self, row: int, piece: Range, at: int = 0) -> list[Statement]:
+        """Statements that turn columns ``piece`` of the head's row into the stage's.
+
+        at: the column of ``out`` where the piece starts.
+        """
         done: list[Statement] = []
         for name, buffer in self.sides.items():
             done += take_row(self.site.side_feeds[name], buffer, 0, row, piece=piece)
         own = self.site.stage.head.output
-        box = self.out.box(columns=(0, piece[1] - piece[0]))
+        box = self.out.box(columns=(at, at + piece[1] - piece[0]))
         for node in self.site.stage.tail:
             if isinstance(node, LutNode):
                 done.append(lut(self.site, node, box, box))
             elif isinstance(node, BinaryNode):
+                if node.name in self.constants:
+                    done += self.constants[node.name].take(row, piece)
                 done.append(self._binary(node, own, row, piece, box))
             own = node.output
         return done
@@ -163,8 +174,8 @@ class Tail:
         operands = [
             box if name == own else self.sides[name].box(columns=width) for name in node.inputs
         ]
-        if node.constant is not None:
-            operands.append(constant_row(self.constants[node.name][0], row, piece))
+        if node.name in self.constants:
+            operands.append(self.constants[node.name].region(row, piece))
         return binary(self.site, node, box, operands[0], operands[1])
 
 
@@ -195,23 +206,6 @@ def binary(site: Site, node: BinaryNode, into: Region, a: Region, b: Region) -> 
         scale=real(result.scale),
         zero=result.zero,
     )
-
-
-def constant_buffer(site: Site, node: BinaryNode) -> tuple[BufferDraft, str]:
-    """A buffer for a node's constant operand, and the table to fill it from."""
-    values: NDArray[np.integer] = node.constant  # type: ignore[assignment]
-    if values.shape[2] > 1:
-        values = values[:, :, slice(*site.worker.channels)]
-    dtype = "u8" if values.dtype == np.uint8 else "s8"
-    rows, columns, channels = values.shape
-    buffer = site.draft.buffer("constant", dtype, (rows, columns, channels))
-    return buffer, site.tables.add(f"{node.name}.constant", dtype, values)
-
-
-def constant_row(buffer: BufferDraft, row: int, piece: Range) -> Region:
-    """Columns ``piece`` of row ``row`` of a constant, or its only row and column."""
-    columns = piece if buffer.shape[1] > 1 else None
-    return buffer.box(row if buffer.shape[0] > 1 else 0, 1, columns)
 
 
 def real(scale: float | None) -> float:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.catalog import Fill, Gather
+from isa.catalog import Copy, Fill, Gather
 from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Statement
+from passes.draft import BufferDraft
 from passes.emit import Site, Tail, deliver, take_row
 from passes.graph import MoveNode
 from passes.roll import roll
@@ -19,15 +20,16 @@ Index = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Box:
-    """Rows of one source that land whole in one box of the output.
+    """Where the rows of one source land, each whole, in boxes of output rows.
 
-    rows: for each output row the source row that it holds, or -1. column, channel: where.
+    rows: the output row of each source row, never falling. columns, channels: where its box
+    starts there.
     """
 
     source: str
     rows: tuple[int, ...]
-    column: int
-    channel: int
+    columns: tuple[int, ...]
+    channels: tuple[int, ...]
 
 
 def emit_move(site: Site) -> None:
@@ -68,41 +70,40 @@ def whole_row_boxes(site: Site, node: MoveNode) -> list[Box] | None:
 
 
 def _source_box(index: Index, name: str, base: int, shape: tuple[int, int, int]) -> Box | None:
+    """Every element of a source taken once, row by row, in its own order."""
     rows, columns, channels = shape
     size = rows * columns * channels
     used = (index >= base) & (index < base + size)
     if int(used.sum()) != size:
         return None
-    at_rows = np.flatnonzero(used.any(axis=(1, 2)))
-    if len(at_rows) != rows:
+    found = np.empty((size, 3), np.int64)
+    found[index[used] - base] = np.argwhere(used)
+    place = found.reshape(*shape, 3)
+    corner = place[:, 0, 0]
+    steps = np.stack(np.meshgrid(np.arange(columns), np.arange(channels), indexing="ij"), axis=-1)
+    is_box = np.array_equal(place[..., 1:], corner[:, None, None, 1:] + steps)
+    is_row = np.array_equal(place[..., 0], np.broadcast_to(corner[:, None, None, 0], shape))
+    if not is_box or not is_row or (np.diff(corner[:, 0]) < 0).any():
         return None
-    column = int(np.flatnonzero(used[at_rows[0]].any(axis=1))[0])
-    channel = int(np.flatnonzero(used[at_rows[0]].any(axis=0))[0])
-    held = index[at_rows, column : column + columns, channel : channel + channels]
-    expected = base + np.arange(size, dtype=np.int64).reshape(shape)
-    if held.shape != shape or not np.array_equal(held, expected):
-        return None
-    source_row = np.full(len(index), -1)
-    source_row[at_rows] = np.arange(rows)
-    return Box(name, tuple(source_row.tolist()), column, channel)
+    at_rows, at_columns, at_channels = (tuple(line.tolist()) for line in corner.T)
+    return Box(name, at_rows, at_columns, at_channels)
 
 
 def _emit_boxes(site: Site, node: MoveNode, boxes: list[Box]) -> None:
     rows, columns, channels = site.value(node.output).shape
     has_gaps = bool((node.index < 0).any())
     out = site.draft.buffer("out", site.value(node.output).dtype, (1, columns, channels))
-    tail, whole = Tail(site, out), (0, columns)
+    tail, whole = _tail(site, out), (0, columns)
     steps = []
     for row in range(rows):
         step: list[Statement] = []
-        landing = [box for box in boxes if box.rows[row] >= 0]
         if has_gaps:  # again for each row: the tail works in place, on the gaps too
             step.append(Fill(out.box(), node.fill))
-        for box in landing:
-            feed = site.feeds[box.source]
-            pieces = feed.receive(out, 0, box.rows[row], box.column, box.channel)
-            step += roll(pieces, "x")
-        steps.append([*step, *tail.apply(row, whole), *deliver(site, out, row, whole)])
+        for box in boxes:
+            for at in (source_row for source_row, to in enumerate(box.rows) if to == row):
+                feed = site.feeds[box.source]
+                step += roll(feed.receive(out, 0, at, box.columns[at], box.channels[at]), "x")
+        steps.append([*step, *tail.apply_all(row), *deliver(site, out, row, whole)])
     site.draft.body += [*tail.setup(), *roll(steps, "y")]
 
 
@@ -117,7 +118,7 @@ def _emit_gather(site: Site, node: MoveNode) -> None:
         "rows", site.value(name).dtype, (height, *feed.shape[1:]), ring=height < feed.shape[0]
     )
     out = site.draft.buffer("out", site.value(node.output).dtype, (1, columns, channels))
-    tail, whole = Tail(site, out), (0, columns)
+    tail, whole = _tail(site, out), (0, columns)
     steps, taken = [], 0
     row_size = feed.shape[1] * feed.shape[2]
     for row, (first, last) in enumerate(reach):
@@ -129,15 +130,40 @@ def _emit_gather(site: Site, node: MoveNode) -> None:
             else:
                 step += arrival
         taken = max(taken, last)
-        local = node.index[row] - first * row_size
-        table = np.where(node.index[row] < 0, -1, local).ravel()
-        index = site.tables.add(f"{node.name}.index", "s32", table)
-        source = ring.box(first, last - first)
-        step.append(Gather(out.box(), source, index, node.fill))
-        steps.append([*step, *tail.apply(row, whole), *deliver(site, out, row, whole)])
+        corner = _taken_box(node.index[row], feed.shape)
+        if corner is not None:
+            at, column, channel = corner
+            taken_columns = (column, column + columns)
+            box = ring.box(at, 1, taken_columns, (channel, channel + channels))
+            step.append(Copy(out.box(), box))
+        else:
+            local = node.index[row] - first * row_size
+            table = np.where(node.index[row] < 0, -1, local).ravel()
+            index = site.tables.add(f"{node.name}.index", "s32", table)
+            source = ring.box(first, last - first)
+            step.append(Gather(out.box(), source, index, node.fill))
+        steps.append([*step, *tail.apply_all(row), *deliver(site, out, row, whole)])
     if feed.tensor is None:
         steps += [take_row(feed, ring, row, row) for row in range(taken, feed.shape[0])]
     site.draft.body += [*tail.setup(), *roll(steps, "y")]
+
+
+def _tail(site: Site, out: BufferDraft) -> Tail:
+    """The tail for a row that ``out`` holds whole: applied by the pieces that its operands are."""
+    pieces = site.wiring.chunks(site.stage.output)
+    return Tail(site, out, max(last - first for first, last in pieces))
+
+
+def _taken_box(index: Index, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """(row, column, channel) of the source box that an output row is, if it is one."""
+    first = int(index[0, 0])
+    steps = np.add.outer(np.arange(len(index)) * shape[2], np.arange(index.shape[1]))
+    if first < 0 or not np.array_equal(index, first + steps):
+        return None
+    row, rest = divmod(first, shape[1] * shape[2])
+    column, channel = divmod(rest, shape[2])
+    fits = column + len(index) <= shape[1] and channel + index.shape[1] <= shape[2]
+    return (row, column, channel) if fits else None
 
 
 def source_reach(index: Index, shape: tuple[int, int, int]) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""Streams of element-wise heads: tables, binary operations, softmax, normalization."""
+"""Streams of heads that map rows to rows: tables, arithmetic, normalization, products."""
 
 from __future__ import annotations
 
-from isa.catalog import Const, Lrn, Softmax
+from isa.catalog import LayerNorm, Lrn, MatMul, Softmax
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Range
@@ -10,15 +10,22 @@ from passes.emit import (
     Site,
     Tail,
     binary,
-    constant_buffer,
-    constant_row,
     deliver,
     lut,
     real,
     rolled,
     take_row,
 )
-from passes.graph import BinaryNode, LrnNode, LutNode, Node, SoftmaxNode
+from passes.emit_constants import Constant
+from passes.graph import (
+    BinaryNode,
+    LayerNormNode,
+    LrnNode,
+    LutNode,
+    Node,
+    ProductNode,
+    SoftmaxNode,
+)
 from passes.roll import roll
 
 
@@ -48,8 +55,9 @@ def emit_rows(site: Site) -> None:
 class _Operands:
     """Buffers for the operands of a head.
 
-    An operand of the result's shape comes piece by piece; one that broadcasts is kept by rows:
-    received once if it has a single row, else at the start of each row.
+    An operand of the result's shape comes piece by piece; one that broadcasts, or that every
+    column of the result needs whole, is kept by rows: received once if it has a single row, else
+    at the start of each row.
     """
 
     def __init__(self, site: Site, head: Node, widest: int) -> None:
@@ -61,15 +69,14 @@ class _Operands:
             width = widest if self._is_piecewise(name) else feed.shape[1]
             dtype = site.value(name).dtype
             self.buffers[name] = site.draft.buffer("in", dtype, (1, width, feed.channels))
-        self.constant: tuple[BufferDraft, str] | None = None
+        self.constant: Constant | None = None
         if isinstance(head, BinaryNode) and head.constant is not None:
-            self.constant = constant_buffer(site, head)
+            self.constant = site.constant(head, widest)
 
     def setup(self) -> list[Statement]:
         done: list[Statement] = []
         if self.constant is not None:
-            buffer, table = self.constant
-            done.append(Const(buffer.box(rows=buffer.shape[0]), table))
+            done += self.constant.setup()
         for name, buffer in self.buffers.items():
             if self._is_kept(name):
                 done += take_row(self.site.feeds[name], buffer, 0, 0)
@@ -83,24 +90,35 @@ class _Operands:
                 done += take_row(feed, buffer, 0, row, piece=piece)
             elif not self._is_kept(name) and piece[0] == 0:
                 done += take_row(feed, buffer, 0, row)
+        if self.constant is not None:
+            done += self.constant.take(row, piece)
         return done
 
     def regions(self, row: int, piece: Range) -> list[Region]:
         found = []
         for name in self.head.inputs:
             buffer = self.buffers[name]
+            if self._is_matrix(name):
+                found.append(buffer.box())
+                continue
             columns = (0, piece[1] - piece[0]) if self._is_piecewise(name) else piece
             found.append(buffer.box(columns=columns if buffer.shape[1] > 1 else None))
         if self.constant is not None:
-            found.append(constant_row(self.constant[0], row, piece))
+            found.append(self.constant.region(row, piece))
         return found
 
     def _is_piecewise(self, name: str) -> bool:
         """Whether the operand travels in the same pieces as the result."""
+        if self._is_matrix(name):
+            return False
         wiring = self.site.wiring
         rows, columns, _ = self.site.value(name).shape
         same = (rows, columns) == self.shape[:2]
         return same and wiring.chunks(name) == wiring.chunks(self.head.output)
+
+    def _is_matrix(self, name: str) -> bool:
+        """Whether the operand is the second one of a product."""
+        return isinstance(self.head, ProductNode) and name == self.head.inputs[1]
 
     def _is_kept(self, name: str) -> bool:
         return self.site.value(name).shape[0] == 1 and not self._is_piecewise(name)
@@ -114,7 +132,17 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
     if isinstance(node, BinaryNode):
         return binary(site, node, into, operands[0], operands[1])
     if isinstance(node, SoftmaxNode):
-        return Softmax(into, operands[0], real(source.scale), real(result.scale), result.zero)
+        powers = site.tables.add(f"{node.name}.powers", "s32", node.powers)
+        return Softmax(into, operands[0], powers, real(result.scale), result.zero)
+    if isinstance(node, LayerNormNode):
+        gain = site.tables.add(f"{node.name}.gain", "f32", node.gain)
+        offset = site.tables.add(f"{node.name}.offset", "f32", node.offset)
+        scale = real(result.scale)
+        return LayerNorm(into, operands[0], gain, offset, node.epsilon, scale, result.zero)
+    if isinstance(node, ProductNode):
+        zero_b = site.value(node.inputs[1]).zero
+        a, b = operands
+        return MatMul(into, a, b, source.zero, zero_b, node.scale, result.zero)
     if isinstance(node, LrnNode):
         return Lrn(
             into,

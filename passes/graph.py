@@ -121,7 +121,31 @@ class MoveNode(Node):
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxNode(Node):
-    """Softmax over the channels."""
+    """Softmax over the channels. powers: int32 [256], see `isa.catalog.Softmax`."""
+
+    powers: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNormNode(Node):
+    """Layer normalization over the channels, in the formula of `isa.catalog.LayerNorm`.
+
+    gain, offset: float32 [channels].
+    """
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False)
+class ProductNode(Node):
+    """Product of two computed matrices, row by row: [r, w, k] times [r, k, o] gives [r, w, o].
+
+    scale: of `isa.catalog.MatMul`.
+    """
+
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,16 @@ from passes.emit import Site, share_of
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
 from passes.emit_windows import emit_windowed
-from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, MoveNode, Node, PoolNode
+from passes.graph import (
+    BinaryNode,
+    Graph,
+    LutNode,
+    MatrixNode,
+    MoveNode,
+    Node,
+    PoolNode,
+    ProductNode,
+)
 from passes.mapping import Mapping
 from passes.queues import SLACK, channel_events, queue_depths
 from passes.stages import Stage, Worker, form_stages
@@ -120,7 +129,7 @@ def _chain_channels(stage: Stage, wiring: Wiring) -> dict[int, tuple[str | None,
 def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
     """What the head of a stage must be given on one core."""
     return {
-        name: wiring.feed(name, worker.core, _wanted(stage.head, graph.values[name].shape, worker))
+        name: wiring.feed(name, worker.core, _wanted(stage.head, name, graph, worker))
         for name in dict.fromkeys(stage.head.inputs)
     }
 
@@ -135,10 +144,13 @@ def _side_feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> d
     }
 
 
-def _wanted(head: Node, shape: tuple[int, int, int], worker: Worker) -> tuple[int, int] | None:
+def _wanted(head: Node, name: str, graph: Graph, worker: Worker) -> tuple[int, int] | None:
     """Channels of an operand that a worker reads; None for all."""
+    shape = graph.values[name].shape
     if worker.part is not None:
         return worker.part.inputs
+    if isinstance(head, ProductNode):
+        return worker.channels if name == head.inputs[1] else None
     if isinstance(head, PoolNode | LutNode | BinaryNode):
         return share_of(shape, worker)
     return None

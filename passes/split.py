@@ -15,12 +15,11 @@ from passes.base import Pass
 from passes.graph import MatrixNode
 from passes.mapping import MappedLayer, Mapping, Part
 from passes.place import aligned_spans, is_regular, span_width
+from passes.room import SUM_BYTES, Room, layer_rooms
 from passes.select import input_channels, select_channels, select_groups, select_outputs
 from passes.split_ragged import split_ragged
 
-WINDOW_SHARE = 0.75  # of a core's memory that a layer's input rows may take; the rest: queues
 SPARE_CORES = 1.1  # a grid may take this many times the fewest cores if it moves less data
-SUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class Split(Pass[Mapping, Mapping]):
     def run(self, unit: Mapping) -> Mapping:
         layers: dict[str, MappedLayer] = {}
         findings: list[Diagnostic] = []
+        rooms = layer_rooms(unit.graph, unit.target)
         for name, layer in unit.layers.items():
-            columns = unit.graph.values[layer.node.inputs[0]].shape[1]
             try:
-                parts = split_layer(layer, columns, unit.target)
+                parts = split_layer(layer, rooms[name], unit.target)
             except PimError as error:
                 findings += error.diagnostics
             else:
@@ -57,19 +56,33 @@ class _Piece:
     """What is cut as one grid: a layer, or one convolution group that exceeds a core.
 
     sections: convolution groups in it; they are only cut apart, never through. first_output: of
-    the layer. row_parts, output_parts: at least so many, for the sake of memory.
+    the layer. positions: elements of a window in one channel. channels: most that a core can
+    hold; the row parts of a plain piece, or the output parts of one of several sections, are so
+    many that each reads no more.
     """
 
     blocks: BlockMatrix
     sections: int
     first_output: int
-    row_parts: int
-    output_parts: int
+    positions: int
+    channels: int
 
     @property
     def widest(self) -> int:
         """Stored columns of the widest row group."""
         return int(np.diff(self.blocks.column_start).max(initial=1))
+
+    @property
+    def row_parts(self) -> int:
+        """The fewest row parts, for the sake of memory."""
+        reads = self.blocks.rows.size // self.positions
+        return 1 if self.sections > 1 else max(1, -(-reads // self.channels))
+
+    @property
+    def output_parts(self) -> int:
+        """The fewest output parts, for the sake of memory: sections read channels of their own."""
+        reads = self.blocks.inputs // self.positions
+        return 1 if self.sections == 1 else min(self.sections, -(-reads // self.channels))
 
     def output_unit(self, target: Target) -> int:
         """Outputs that share a crossbar: cuts between output parts fall on multiples of it."""
@@ -78,27 +91,31 @@ class _Piece:
         return max(1, span_width(target) * self.blocks.outputs // self.widest)
 
 
-def split_layer(layer: MappedLayer, columns: int, target: Target) -> tuple[tuple[Part, ...], ...]:
-    """Parts of one layer, [output part][row part]; ``columns``: width of the input tensor.
+def split_layer(layer: MappedLayer, room: Room, target: Target) -> tuple[tuple[Part, ...], ...]:
+    """Parts of one layer, [output part][row part], each of which has ``room`` in a core.
 
     Raises PimError M601 when even one row of crossbars of the layer needs more than one core.
     """
     node, blocks = layer.node, layer.blocks
-    row_parts, output_parts = _memory_parts(node, columns, target)
+    channels = node.weights.shape[3] * node.groups
+    whole = _Piece(blocks, node.groups, 0, blocks.inputs // channels, room.channels)
     if not is_regular(blocks, target, node.groups):
-        ragged = split_ragged(node, blocks, columns, (row_parts, output_parts), target)
+        ragged = split_ragged(node, blocks, room, target)
         if ragged is None:
             raise PimError(_too_large(node, target))
         return ragged
-    whole = _Piece(blocks, node.groups, 0, row_parts, output_parts)
     pieces = [whole]
     if node.groups > 1 and not _fits(whole, 1, node.groups, target):
         width = blocks.outputs // node.groups
         pieces = [
-            _Piece(select_outputs(blocks, first, first + width), 1, first, row_parts, 1)
+            replace(
+                whole,
+                blocks=select_outputs(blocks, first, first + width),
+                sections=1,
+                first_output=first,
+            )
             for first in range(0, blocks.outputs, width)
         ]
-    channels = node.weights.shape[3] * node.groups
     grid: list[tuple[Part, ...]] = []
     for piece in pieces:
         shape = _grid_shape(piece, channels // len(pieces), target)
@@ -137,7 +154,8 @@ def _grid_shape(piece: _Piece, channels: int, target: Target) -> tuple[int, int]
     shapes: list[tuple[int, int]] = []
     least = min(units, piece.output_parts)
     fewest = tiles * units + piece.row_parts
-    for row_parts in range(piece.row_parts, max(tiles, piece.row_parts) + 1):
+    most = max(tiles, 2 * piece.row_parts)  # cuts at whole crossbars may be far from equal
+    for row_parts in range(piece.row_parts, most + 1):
         limit = max(least, min(units, int(fewest * SPARE_CORES) // row_parts))
         fitting = (n for n in range(least, limit + 1) if _fits(piece, row_parts, n, target))
         if output_parts := next(fitting, None):
@@ -164,23 +182,11 @@ def _fits(piece: _Piece, row_parts: int, output_parts: int, target: Target) -> b
     else:
         cuts = _row_cuts(blocks.groups, row_parts, target)
         groups = max((high - low for low, high in pairwise(cuts)), default=0)
+        if row_parts > 1 and groups * target.ou.rows > piece.channels * piece.positions:
+            return False
         columns = -(-piece.widest * share // units)
         crossbars = -(-groups // target.row_slots) * -(-columns // width)
     return crossbars <= target.crossbars_per_core
-
-
-def _memory_parts(node: MatrixNode, columns: int, target: Target) -> tuple[int, int]:
-    """Fewest (row parts, output parts) whose window rows fit their share of a core's memory.
-
-    A part of a plain layer reads fewer channels when its rows are cut; one of a grouped layer
-    when its outputs are, down to the channels of a single group.
-    """
-    _, kernel_rows, _, per_group = node.weights.shape
-    rows = (kernel_rows - 1) * node.dilation[0] + 1
-    width = columns + node.pads[1] + node.pads[3]
-    needed = rows * width * per_group * node.groups
-    parts = int(max(1, -(-needed // int(WINDOW_SHARE * target.memory.core_bytes))))
-    return (parts, 1) if node.groups == 1 else (1, min(parts, node.groups))
 
 
 def _row_cuts(groups: int, count: int, target: Target) -> list[int]:

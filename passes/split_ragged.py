@@ -12,6 +12,7 @@ from isa.target import Target
 from passes.graph import MatrixNode
 from passes.mapping import Part
 from passes.place import packed_spans
+from passes.room import Room
 from passes.select import input_channels, select_channels, select_groups, select_outputs
 
 ACCUMULATOR_SHARE = 0.5  # of a core's memory that sums and results of one output row may take
@@ -19,20 +20,22 @@ RESULT_BYTES = 5  # a 32-bit sum and an 8-bit result
 
 
 def split_ragged(
-    node: MatrixNode, blocks: BlockMatrix, columns: int, fewest: tuple[int, int], target: Target
+    node: MatrixNode, blocks: BlockMatrix, room: Room, target: Target
 ) -> tuple[tuple[Part, ...], ...] | None:
     """Parts of a ragged layer, [output part][row part]; None when a group outgrows a core.
 
-    columns: width of the input tensor. fewest: (row parts, output parts), for the memory of the
-    input rows. Outputs are cut only for memory: groups shared by two output parts are stored
-    twice. Row groups go to parts by their first input channel, so that a part reads few channels.
+    Outputs are cut only for memory: groups shared by two output parts are stored twice. Row
+    groups go to parts by their first input channel, so that a part reads few channels.
     """
     channels = node.weights.shape[3] * node.groups
-    count = max(fewest[1], _output_parts(node, columns, target))
+    count = _output_parts(node, room.columns, target)
+    row_parts = -(-channels // room.channels)
+    if node.groups > 1:  # a convolution group reads channels of its own
+        count, row_parts = max(count, min(row_parts, node.groups)), 1
     cuts = [blocks.outputs * part // count for part in range(count + 1)]
     grid = []
     for outputs in pairwise(cuts):
-        parts = _row_parts(select_outputs(blocks, *outputs), channels, outputs, fewest[0], target)
+        parts = _row_parts(select_outputs(blocks, *outputs), channels, outputs, row_parts, target)
         if parts is None:
             return None
         grid.append(parts)
@@ -43,7 +46,7 @@ def _output_parts(node: MatrixNode, columns: int, target: Target) -> int:
     """Output ranges needed so that the sums of one output row fit their share of the memory."""
     outputs, _, kernel_columns, _ = node.weights.shape
     reach = (kernel_columns - 1) * node.dilation[1] + 1
-    width = (columns + node.pads[1] + node.pads[3] - reach) // node.stride[1] + 1
+    width = (columns - reach) // node.stride[1] + 1
     room = int(ACCUMULATOR_SHARE * target.memory.core_bytes)
     return int(min(outputs, max(1, -(-outputs * width * RESULT_BYTES // max(1, room)))))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from isa.target import Target
-from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, Node, PoolNode
+from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, Node, PoolNode, ProductNode
 from passes.mapping import Mapping, Part
 
 Range = tuple[int, int]
@@ -53,23 +53,27 @@ class Stage:
 
     def side_inputs(self) -> tuple[str, ...]:
         """Values that the tail needs besides the result of the node before it."""
-        found, inner = [], {node.output for node in self.nodes}
-        for node in self.tail:
-            found += [name for name in node.inputs if name not in inner]
-        return tuple(dict.fromkeys(found))
+        return side_inputs(self.head, self.tail)
+
+
+def side_inputs(head: Node, tail: tuple[Node, ...]) -> tuple[str, ...]:
+    """Values that ``tail`` needs and that neither it nor ``head`` makes."""
+    inner = {node.output for node in (head, *tail)}
+    found = (name for node in tail for name in node.inputs if name not in inner)
+    return tuple(dict.fromkeys(found))
 
 
 def form_stages(mapping: Mapping) -> tuple[Stage, ...]:
     """Stages of a mapped graph in topological order, cores numbered from 0."""
     stages, core = [], 0
-    for head, tail in _fuse(mapping.graph):
+    for head, tail in fuse(mapping.graph):
         workers = _workers(mapping, head, tail, core)
         stages.append(Stage(head, tail, workers))
         core += len(workers)
     return tuple(stages)
 
 
-def _fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
+def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
     """Heads with their tails: element-wise, of the same shape and type, and the only user."""
     consumers, taken, fused = graph.consumers(), set[int](), []
     for head in graph.nodes:
@@ -138,7 +142,7 @@ def _workers(mapping: Mapping, head: Node, tail: tuple[Node, ...], core: int) ->
 
 
 def _is_channelwise(node: Node) -> bool:
-    return isinstance(node, PoolNode | LutNode | BinaryNode)
+    return isinstance(node, PoolNode | LutNode | BinaryNode | ProductNode)
 
 
 def _vector_parts(graph: Graph, head: Node, target: Target) -> int:

@@ -74,7 +74,7 @@ class Wiring:
     def chunks(self, name: str) -> tuple[Range, ...]:
         """Column ranges of the messages that one row of a value travels in."""
         _, columns, channels = self.graph.values[name].shape
-        return even_cuts(columns, max(1, MESSAGE_BYTES // channels))
+        return even_cuts(columns, MESSAGE_BYTES // channels)
 
     def feed(self, name: str, core: int, wanted: Range | None = None) -> Feed:
         """Give core ``core`` channels ``wanted`` (all by default) of a value; makes the wires."""
@@ -124,7 +124,7 @@ class Wiring:
 
 def even_cuts(total: int, widest: int) -> tuple[Range, ...]:
     """Cut 0..total into pieces of at most ``widest``: equal ones if a divisor is near enough."""
-    count = -(-total // widest)
+    count = -(-total // max(1, widest))
     for pieces in range(count, min(2 * count, total) + 1):
         if total % pieces == 0:
             count = pieces

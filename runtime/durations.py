@@ -23,7 +23,7 @@ from runtime.core_view import (
     global_transfer_cycles,
     granule_bits,
 )
-from runtime.lanes import LANES
+from runtime.lanes import VECTOR_CLASSES, lane_steps
 
 Kind = TypeVar("Kind", bound=Instruction)
 
@@ -159,11 +159,11 @@ def lane_cycles(view: CoreView, i: Instruction) -> Duration:
     """Elements over lanes, at the pace of the slowest step; the other steps come on top."""
     (into,) = i.written_regions()
     events = view.target.events
-    steps = [count * max(1, getattr(events, name).cycles) for name, count in LANES[type(i)](i)]
+    steps = [count * max(1, getattr(events, name).cycles) for name, count in lane_steps(view, i)]
     rounds = -(-view.elements(into) // view.target.vector.lanes)
     slowest = max(steps)
     return _exclusive(rounds * slowest + sum(steps) - slowest)
 
 
-for _cls in LANES:
+for _cls in VECTOR_CLASSES:
     DURATIONS[_cls] = lane_cycles

@@ -13,12 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from isa.catalog import Const, Copy, Fill, Gather, Load, Mvm, Recv, Requant, Send, Store
+from isa.catalog import (
+    Const,
+    Copy,
+    Fill,
+    Gather,
+    LayerNorm,
+    Load,
+    Mvm,
+    Recv,
+    Requant,
+    Send,
+    Store,
+)
 from isa.instruction import Instruction
 from isa.operands import Region
 from runtime.core_view import CoreView, beats
 from runtime.durations import gathered_words
-from runtime.lanes import LANES
+from runtime.lanes import VECTOR_CLASSES, lane_steps
 
 ADC_CONVERSION: Final = "adc_conversion"
 GLOBAL_BIT: Final = "global_bit"  # moved from or to the global memory
@@ -172,13 +184,16 @@ def lane_events(context: Context, i: Instruction) -> dict[str, float]:
     regions: tuple[Region, ...] = (*i.read_regions(), into)
     found = Counter[str](_touched(view, *(view.bytes(region) for region in regions)))
     elements = view.elements(into)
-    for name, count in LANES[type(i)](i):
+    for name, count in lane_steps(view, i):
         found[name] += elements * count
+    tables: tuple[str, ...] = ()
     if isinstance(i, Requant):
-        bits = view.table_bits(i.bias) + view.table_bits(i.scale)
-        found["index_read"] += view.index_beats(bits)
+        tables = (i.bias, i.scale)
+    elif isinstance(i, LayerNorm):
+        tables = (i.gain, i.offset)
+    found["index_read"] += view.index_beats(sum(map(view.table_bits, tables)))
     return dict(found)
 
 
-for _cls in LANES:
+for _cls in VECTOR_CLASSES:
     EVENTS[_cls] = lane_events

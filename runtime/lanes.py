@@ -12,8 +12,10 @@ from typing import Any
 from isa.catalog import (
     Accumulate,
     Add,
+    LayerNorm,
     Lrn,
     Lut,
+    MatMul,
     MaxPool,
     Mul,
     Requant,
@@ -22,6 +24,7 @@ from isa.catalog import (
     SumPool,
 )
 from isa.instruction import Instruction
+from runtime.core_view import CoreView
 
 Steps = tuple[tuple[str, int], ...]
 
@@ -30,7 +33,7 @@ DIVIDE, TABLE = ("vector_divide", 1), ("vector_table", 1)
 _DEQUANTIZE = (ADD, MULTIPLY)  # subtract the zero point, multiply by the scale
 _QUANTIZE = (DIVIDE, ADD)  # divide by the scale, round and add the zero point
 
-LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
+_LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Accumulate: lambda i: (ADD,),
     Requant: lambda i: (ADD, MULTIPLY, ADD),
     Lut: lambda i: (TABLE,),
@@ -39,8 +42,10 @@ LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Mul: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, MULTIPLY, *_QUANTIZE),
     MaxPool: lambda i: (("pool_compare", _others(i)),),
     SumPool: lambda i: (("vector_add", _others(i)),),
-    # the largest element, the exponential (a table), the sum, and the quotient
-    Softmax: lambda i: (*_DEQUANTIZE, ("pool_compare", 1), TABLE, ADD, DIVIDE, *_QUANTIZE),
+    # the largest element and the distance to it, the power (a table), the sum, the quotient
+    Softmax: lambda i: (("pool_compare", 1), ADD, TABLE, ADD, DIVIDE, *_QUANTIZE),
+    # the sum, the square and its sum; the distance, the quotient, gain and offset
+    LayerNorm: lambda i: (ADD, MULTIPLY, ADD, MULTIPLY, ADD, DIVIDE, MULTIPLY, ADD, *_QUANTIZE),
     # the squares of the neighbours, their sum, its root (a table), and the quotient
     Lrn: lambda i: (
         *_DEQUANTIZE,
@@ -53,6 +58,17 @@ LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
         *_QUANTIZE,
     ),
 }
+
+
+VECTOR_CLASSES = (*_LANES, MatMul)
+
+
+def lane_steps(view: CoreView, i: Instruction) -> Steps:
+    """The steps of one instruction per written element."""
+    if isinstance(i, MatMul):
+        terms = view.shape(i.a)[2]
+        return (("vector_multiply", terms), ("vector_add", terms), MULTIPLY, ADD)
+    return _LANES[type(i)](i)
 
 
 def _others(i: MaxPool | SumPool) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
-from runtime import execute, vector
+from runtime import execute, normalize, vector
 from runtime.analog_paths import AnalogCrossbars, program_device
 from runtime.counters import Counters, count_program
 from runtime.device import Device
@@ -24,7 +24,7 @@ from runtime.regions import Array
 from runtime.state import State
 
 STATE_BYTES = 1 << 28  # buffers and queues of all images that run in lockstep
-EXECUTOR_MODULES = (execute, vector)  # importing them fills binding.EXECUTORS
+EXECUTOR_MODULES = (execute, vector, normalize)  # importing them fills binding.EXECUTORS
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Executors of the vector unit: requantization, tables, arithmetic, pooling, normalization."""
+"""Executors of the vector unit: requantization, tables, arithmetic, products, pooling."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 from isa.catalog import (
     Accumulate,
     Add,
-    Lrn,
     Lut,
+    MatMul,
     MaxPool,
     Mul,
     Requant,
-    Softmax,
     Sub,
     SumPool,
 )
-from isa.numerics import Float32, dequantize, limits, quantize, requantize
+from isa.numerics import dequantize, limits, quantize, requantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array
 
@@ -104,6 +103,24 @@ def mul(bind: Binder, i: Mul) -> Action:
     return _binary(bind, i)
 
 
+@executes(MatMul)
+def matmul(bind: Binder, i: MatMul) -> Action:
+    """Whole numbers in float64, which BLAS multiplies: exact, as |sums| stay below 2^53."""
+    into = bind.box(i.into)
+    left, right, write = bind.box(i.a).reader(), bind.box(i.b).reader(), into.writer()
+    none = np.zeros(1, np.int32)
+    scale, dtype = np.full(1, i.scale, np.float32), into.dtype
+
+    def action() -> bool:
+        a = left().astype(np.float64) - i.zero_a
+        b = right().astype(np.float64) - i.zero_b
+        sums = np.matmul(a, b).astype(np.int32)
+        write(requantize(sums, none, scale, i.zero, dtype))
+        return True
+
+    return action
+
+
 def _pool(
     bind: Binder, i: MaxPool | SumPool, reduce: Callable[[Array, Array], Array], wide: bool
 ) -> Action:
@@ -149,63 +166,3 @@ def maxpool(bind: Binder, i: MaxPool) -> Action:
 @executes(SumPool)
 def sumpool(bind: Binder, i: SumPool) -> Action:
     return _pool(bind, i, _sum, wide=True)
-
-
-@executes(Softmax)
-def softmax(bind: Binder, i: Softmax) -> Action:
-    into = bind.box(i.into)
-    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
-
-    def action() -> bool:
-        real = dequantize(read(), i.scale_a, 0)
-        real -= real.max(axis=-1, keepdims=True)
-        np.exp(real, out=real)
-        real /= real.sum(axis=-1, keepdims=True, dtype=np.float32)
-        write(quantize(real, i.scale, i.zero, dtype))
-        return True
-
-    return action
-
-
-@executes(Lrn)
-def lrn(bind: Binder, i: Lrn) -> Action:
-    into = bind.box(i.into)
-    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
-
-    def action() -> bool:
-        steps = read().astype(np.float32) - np.float32(i.zero_a)
-        norm = _neighbour_sums(steps * steps, i.size)  # exact: whole numbers below 2^24
-        norm *= np.float32(i.factor)
-        norm += np.float32(i.bias)
-        real = steps * np.float32(i.scale_a)
-        real /= _power(norm, i.beta)
-        write(quantize(real, i.scale, i.zero, dtype))
-        return True
-
-    return action
-
-
-def _power(base: Float32, exponent: float) -> Float32:
-    """``base^exponent`` in float32; of square roots, which IEEE pins down, where possible."""
-    if exponent == 1.0:
-        return base
-    root = np.sqrt(base)
-    if exponent == 0.5:
-        return root
-    if exponent == 0.75:
-        product: Float32 = root * np.sqrt(root)
-        return product
-    result: Float32 = np.power(base, np.float32(exponent))
-    return result
-
-
-def _neighbour_sums(squares: Float32, size: int) -> Float32:
-    """Sums over ``size`` neighbouring channels, floor((size-1)/2) before, rest after."""
-    channels = squares.shape[-1]
-    before = (size - 1) // 2
-    after = size - 1 - before
-    total = np.zeros_like(squares)
-    for step in range(-min(before, channels - 1), min(after, channels - 1) + 1):
-        low, high = max(0, -step), min(channels, channels - step)
-        total[..., low:high] += squares[..., low + step : high + step]
-    return total

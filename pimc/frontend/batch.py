@@ -39,7 +39,9 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if kind == "Slice":
         return 0 not in _slice_axes(net, op, rank)
     if kind == "MatMul":
-        return rank > 1
+        return rank > 1 and (source == op.inputs[0] or rank > 2)
+    if kind == "LayerNormalization":
+        return int(op.attributes.get("axis", -1)) % rank != 0
     if kind == "Gemm":
         return not op.attributes.get("transA")
     if kind in _REDUCTIONS:

@@ -77,12 +77,25 @@ def check_gemm(net: Net, op: Op) -> str | None:
 
 
 def check_matmul(net: Net, op: Op) -> str | None:
-    """A constant second operand, the same for all rows."""
+    """A constant second operand, the same for all rows; or two computed ones."""
     if not any(net.is_constant(name) for name in op.inputs[:2]):
-        return "both operands are computed at run time; a crossbar needs constant weights"
+        return _computed_product(net, op)
     if not net.is_constant(op.inputs[1]):
         return "its constant is the first operand; weights are taken from the second"
     return _constant_weights(net, op) or _product_weights(net, op)
+
+
+def _computed_product(net: Net, op: Op) -> str | None:
+    """Two computed tensors: the same leading axes, and sums that fit 32 bits."""
+    left, right = (net.shapes[name] for name in op.inputs)
+    if min(len(left), len(right)) < 2 or left[:-2] != right[:-2]:
+        return f"it broadcasts two computed tensors, {list(left)} and {list(right)}"
+    if len(left) == 2 and net.batched.intersection(op.inputs):
+        return "it mixes the images of a batch"
+    limit = (2**31 - 1) // 255**2
+    if left[-1] > limit:
+        return f"an output sums {left[-1]} products; 32 bits are certain to hold {limit}"
+    return None
 
 
 def _product_weights(net: Net, op: Op) -> str | None:
@@ -150,6 +163,18 @@ def check_elementwise(net: Net, op: Op) -> str | None:
 def check_softmax(net: Net, op: Op) -> str | None:
     """Over one axis."""
     return None if net.shapes[op.output] else "its input is a scalar"
+
+
+def check_layer_norm(net: Net, op: Op) -> str | None:
+    """Over the last axis, which `simplify` has brought about, with constant gain and offset."""
+    rank = len(net.shapes[op.inputs[0]])
+    if int(op.attributes.get("axis", -1)) % rank != rank - 1 or rank < 2:
+        return "it normalizes over the batch axis"
+    if any(name and not net.is_constant(name) for name in op.inputs[1:]):
+        return "its gain or offset is computed at run time"
+    if len([name for name in op.outputs if name]) > 1:
+        return "its further outputs, mean and deviation, are not supported"
+    return None
 
 
 def check_lrn(net: Net, op: Op) -> str | None:

@@ -7,6 +7,7 @@ with float weights folds into its weights and bias.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +24,11 @@ Scaling = tuple[Array, Array]  # factor and offset per output channel, float64 [
 
 def simplify(net: Net) -> None:
     """Rewrite ``net`` in place."""
+    _drop_neutral_constants(net)
     drop_identities(net)
     _split_sums(net)
     _turn_constants(net)
+    _flatten_norms(net)
     _free_odd_weights(net)
     _fold_scalings(net)
     net.remove_unused()
@@ -45,6 +48,21 @@ def drop_identities(net: Net) -> None:
             kept.append(op)
     net.ops = kept
     net.rename_inputs(names)
+
+
+def _drop_neutral_constants(net: Net) -> None:
+    """Adding zeros and multiplying by ones become Identity: some masks mask nothing."""
+    for at, op in enumerate(net.ops):
+        neutral = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}.get(op.op_type)
+        if neutral is None or op.domain or len(op.inputs) != 2 or op.output in net.qparams:
+            continue
+        for kept, other in (op.inputs, op.inputs[::-1]):
+            is_free = other == op.inputs[1] or op.op_type in ("Add", "Mul")
+            same_shape = net.shapes.get(kept) == net.shapes.get(op.output) is not None
+            values = net.constants.get(other)
+            if is_free and same_shape and values is not None and np.all(values == neutral):
+                net.ops[at] = Op(op.name, "Identity", (kept,), op.outputs)
+                break
 
 
 def _is_identity(net: Net, op: Op) -> bool:
@@ -110,6 +128,44 @@ def _turn_constants(net: Net) -> None:
     net.ops = ops
 
 
+def _flatten_norms(net: Net) -> None:
+    """LayerNormalization over several trailing axes becomes one over their product."""
+    ops: list[Op] = []
+    for op in net.ops:
+        shape = net.shapes.get(op.inputs[0], ())
+        axis = int(op.attributes.get("axis", -1)) % max(len(shape), 1)
+        constants = [name for name in op.inputs[1:] if name]
+        is_wide = op.op_type == "LayerNormalization" and 0 < axis < len(shape) - 1
+        if not is_wide or not all(net.is_constant(name) for name in constants):
+            ops.append(op)
+            continue
+        rows = (*shape[:axis], math.prod(shape[axis:]))
+        flat, result = net.fresh(f"{op.inputs[0]}_flat"), net.fresh(f"{op.output}_flat")
+        for name, like in ((flat, op.inputs[0]), (result, op.output)):
+            net.add_like(name, like)
+            net.shapes[name] = rows
+        names = []
+        for name in constants:
+            names.append(net.fresh(f"{name}_flat"))
+            net.constants[names[-1]] = np.broadcast_to(net.constant(name), shape[axis:]).reshape(-1)
+            net.shapes[names[-1]], net.types[names[-1]] = rows[-1:], _FLOAT
+        attributes = {**op.attributes, "axis": -1}
+        ops += [
+            reshape(net, f"{op.name}/flatten", op.inputs[0], flat),
+            replace(op, inputs=(flat, *names), outputs=(result,), attributes=attributes),
+            reshape(net, f"{op.name}/unflatten", result, op.output),
+        ]
+    net.ops = ops
+
+
+def reshape(net: Net, name: str, source: str, result: str) -> Op:
+    """A Reshape to the shape that ``result`` is known to have."""
+    target = net.fresh(f"{result}_shape")
+    net.constants[target] = np.array(net.shapes[result], np.int64)
+    net.shapes[target] = net.constants[target].shape
+    return Op(name, "Reshape", (source, target), (result,))
+
+
 def _free_odd_weights(net: Net) -> None:
     """Let go of the user's weight integers where their scales do not go by output channel."""
     for at, op in enumerate(net.ops):
@@ -139,6 +195,8 @@ def _fold_scalings(net: Net) -> None:
     gone: set[int] = set()
     for op in net.ops:
         if op.op_type not in ("Conv", "Gemm", "MatMul") or op.domain:
+            continue
+        if not net.is_constant(op.inputs[1]):
             continue
         current = op
         while True:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from frontend.makers import make, weights
-from frontend.oracle import check_model
+from frontend.oracle import check_model, random_feeds, run_onnx
 
-from passes.graph import BinaryNode, LutNode, MatrixNode, MoveNode, PoolNode, SoftmaxNode
+from passes.graph import (
+    BinaryNode,
+    LayerNormNode,
+    LutNode,
+    MatrixNode,
+    MoveNode,
+    PoolNode,
+    ProductNode,
+    SoftmaxNode,
+)
+from pimc.frontend.build import Imported
 
 IMAGE = "(float[N,4,9,7] x) => (float[N,C,H,W] y)"
 ROWS = "(float[N,5,6] x) => (float[N,A,B] y)"
@@ -125,8 +136,6 @@ def test_pools_equal_onnxruntime(case: str) -> None:
 @pytest.mark.parametrize("case", [name for name in POOLS if name.startswith("average")])
 def test_averages_divide_by_what_onnxruntime_divides_by(case: str) -> None:
     """The reference may round, but it must be the float model's average."""
-    from frontend.oracle import random_feeds, run_onnx
-
     model = make(IMAGE, POOLS[case])
     feeds = random_feeds(model, 3, 0)
     imported = check_model(model, feeds=feeds)
@@ -282,9 +291,9 @@ def test_sum_of_many_is_a_chain_of_additions() -> None:
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3, -1])
-def test_softmax_over_any_axis_within_one_step(axis: int) -> None:
+def test_softmax_over_any_axis_equals_the_reference(axis: int) -> None:
     signature = "(float[N,4,5,3] x) => (float[N,4,5,3] y)"
-    imported = check_model(make(signature, f"y = Softmax<axis={axis}>(x)"), tolerance=1)
+    imported = check_model(make(signature, f"y = Softmax<axis={axis}>(x)"))
     assert any(isinstance(node, SoftmaxNode) for node in imported.graph.nodes)
 
 
@@ -334,3 +343,54 @@ def test_scalings_of_output_channels_fold_into_weights(
     )  # fmt: skip
     imported = check_model(model)
     assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_layer_normalization_over_trailing_axes_equals_the_reference(axis: int) -> None:
+    shape = (6, 5, 3)[axis - 1 if axis > 0 else axis :]
+    constants = {"g": weights(*shape), "b": weights(*shape)}
+    body = f"y = LayerNormalization<axis={axis}, epsilon=0.001>(x, g, b)"
+    model = make("(float[N,6,5,3] x) => (float[N,6,5,3] y)", body, **constants)
+    imported = check_model(model)
+    assert any(isinstance(node, LayerNormNode) for node in imported.graph.nodes)
+    assert_near(model, imported)
+
+
+def test_a_normalized_constant_row_is_its_offset() -> None:
+    constants = {"g": weights(8), "b": weights(8)}
+    body = "y = LayerNormalization(x, g, b)"
+    model = make("(float[N,3,8] x) => (float[N,3,8] y)", body, **constants)
+    check_model(model, feeds={"x": np.full((2, 3, 8), 0.7, np.float32)})
+
+
+PRODUCTS = {
+    "two axes": ("(float[N,5,7] x, float[N,7,4] z) => (float[N,5,4] y)", "y = MatMul(x, z)"),
+    "heads": ("(float[N,2,5,7] x, float[N,2,7,4] z) => (float[N,2,5,4] y)", "y = MatMul(x, z)"),
+    "square": ("(float[N,3,6,6] x, float[N,3,6,6] z) => (float[N,3,6,6] y)", "y = MatMul(x, z)"),
+    "itself": ("(float[N,3,6,6] x) => (float[N,3,6,6] y)", "y = MatMul(x, x)"),
+    "transposed": (
+        "(float[N,2,5,7] x) => (float[N,2,5,5] y)",
+        "t = Transpose<perm=[0,1,3,2]>(x) y = MatMul(x, t)",
+    ),
+    "scaled": (
+        "(float[N,2,5,7] x, float[N,2,7,4] z) => (float[N,2,5,4] y)",
+        "m = MatMul(x, z) y = Mul(m, half)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_products_of_two_tensors_equal_the_reference(case: str) -> None:
+    signature, body = PRODUCTS[case]
+    model = make(signature, body, half=np.float32(0.5))
+    imported = check_model(model)
+    assert any(isinstance(node, ProductNode) for node in imported.graph.nodes)
+    assert_near(model, imported)
+
+
+def assert_near(model: onnx.ModelProto, imported: Imported) -> None:
+    """The reference may round, but it must mean what the float model means."""
+    feeds = random_feeds(model, 3, 0)
+    real, held = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
+    error, power = np.square(real - held).mean(), np.square(real).mean()
+    assert error < 1e-3 * power

@@ -17,6 +17,7 @@ from passes.graph import MatrixNode
 from passes.mapping import MappedLayer
 from passes.pattern_dedup import pattern_dedup
 from passes.place import packed_spans, place
+from passes.room import Room
 from passes.split import split_layer
 from passes.weights import LayerWeights, layer_weights
 
@@ -67,7 +68,7 @@ def test_parts_add_up_to_the_layer_and_fit_their_cores(data: st.DataObject) -> N
     weights = layer_weights(node)
     for name, blocks in every_scheme(weights, target).items():
         total = np.zeros((kernel * kernel, channels * sections, outputs), np.int64)
-        for row in split_layer(MappedLayer(node, blocks), 8, target):
+        for row in split_layer(MappedLayer(node, blocks), Room(8, 24, 32768), target):
             for part in row:
                 assert part.blocks.crossbars <= target.crossbars_per_core, name
                 width = part.inputs[1] - part.inputs[0]

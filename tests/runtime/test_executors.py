@@ -17,9 +17,11 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
+    LayerNorm,
     Load,
     Lrn,
     Lut,
+    MatMul,
     MaxPool,
     Mul,
     Requant,
@@ -173,12 +175,40 @@ def test_pools_reduce_their_windows(
 def test_softmax_is_that_of_float32_within_one_step(target: Target, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = random(rng, (2, 1, 3, 10), np.int8)
-    i = Softmax(Region("into"), Region("x"), 0.05, 1 / 256, -128)
-    out = run_one(target, i, {"x": x}, np.zeros(x.shape, np.int8))
+    powers = np.rint(np.exp(np.arange(-255, 1) * 0.05) * 2**24).astype(np.int32)
+    i = Softmax(Region("into"), Region("x"), "powers", 1 / 256, -128)
+    out = run_one(target, i, {"x": x}, np.zeros(x.shape, np.int8), {"powers": powers})
     real = np.exp(x * 0.05)
     expected = np.rint(real / real.sum(axis=-1, keepdims=True) * 256) - 128
     assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
     assert len(np.unique(out)) > 3
+
+
+@seeds
+def test_layer_normalization_is_that_of_float64_within_one_step(target: Target, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = random(rng, (2, 1, 3, 40), np.int8)
+    tables = {name: rng.normal(size=40).astype(np.float32) for name in ("gain", "offset")}
+    epsilon = 1e-3 * (40 / 0.05) ** 2
+    i = LayerNorm(Region("into"), Region("x"), "gain", "offset", epsilon, 0.03, 4)
+    out = run_one(target, i, {"x": x}, np.zeros(x.shape, np.int8), tables)
+    real = (x.astype(float) - 7) * 0.05
+    real -= real.mean(axis=-1, keepdims=True)
+    real /= np.sqrt((real**2).mean(axis=-1, keepdims=True) + 1e-3)
+    expected = np.rint((real * tables["gain"] + tables["offset"]) / 0.03) + 4
+    assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
+    assert len(np.unique(out)) > 3
+
+
+@seeds
+def test_a_product_multiplies_each_row_of_two_matrices(target: Target, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = random(rng, (2, 3, 4, 5), np.int8), random(rng, (2, 3, 5, 6), np.uint8)
+    i = MatMul(Region("into"), Region("a"), Region("b"), -3, 120, 0.01, 2)
+    out = run_one(target, i, {"a": a, "b": b}, np.zeros((2, 3, 4, 6), np.int8))
+    sums = np.einsum("nrwk,nrko->nrwo", a.astype(int) + 3, b.astype(int) - 120)
+    expected = np.rint(sums.astype(np.float32) * np.float32(0.01)) + 2
+    assert (out == np.clip(expected, -128, 127)).all()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])

@@ -1,14 +1,17 @@
-"""Emit Conv, Gemm and MatMul with constant weights: QLinearConv, QGemm, QLinearMatMul."""
+"""Emit Conv, Gemm and MatMul: QLinearConv, QGemm, QLinearMatMul; products of two tensors."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import MICROSOFT, Array, Op, Quantized
 from pimc.frontend.weights import Layer, matching, quantize_bias, quantize_layer
+
+_INT32 = onnx.TensorProto.INT32
 
 
 def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
@@ -45,6 +48,9 @@ def emit_gemm(build: Builder, op: Op, per_channel: bool) -> None:
 def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
     """QLinearMatMul; with a bias QGemm, between two Reshapes when there are more than two axes."""
     net = build.net
+    if not net.is_constant(op.inputs[1]):
+        _emit_product(build, op)
+        return
     layer = _layer(build, op, axis=1, per_channel=per_channel)
     source, rank = build.ints[op.inputs[0]], len(net.shapes[op.inputs[0]])
     if layer.bias is not None and rank == 2:
@@ -69,6 +75,30 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
             [build.hold(op.output)],
             op.name,
         )
+
+
+def _emit_product(build: Builder, op: Op) -> None:
+    """Both operands computed: whole numbers of 32 bits, one product with a scale, one rounding.
+
+    onnxruntime multiplies 32-bit integers exactly; its kernels for 8 bits may saturate inside.
+    """
+    y = build.qparams[op.output]
+    held = [build.qparams[name] for name in op.inputs]
+    steps = []
+    for name, qparams in zip(op.inputs, held, strict=True):
+        whole, centred = (build.unique(f"{name}_{end}") for end in ("whole", "centred"))
+        build.node("Cast", [build.ints[name]], [whole], f"{op.name}/{whole}", to=_INT32)
+        zero = build.constant(f"{name}_zero", np.int32(qparams.zero))
+        build.node("Sub", [whole, zero], [centred], f"{op.name}/{centred}")
+        steps.append(centred)
+    sums, floats, real = (build.unique(f"{op.output}_{end}") for end in ("sum", "float", "steps"))
+    build.node("MatMul", steps, [sums], op.name)
+    build.node("Cast", [sums], [floats], f"{op.name}/cast", to=onnx.TensorProto.FLOAT)
+    scale = np.float32(np.float64(held[0].scale) * held[1].scale / y.scale)
+    factor = build.constant(f"{op.output}_factor", scale)
+    build.node("Mul", [floats, factor], [real], f"{op.name}/scale")
+    inputs = [real, build.constant("unit_scale", np.float32(1)), build.scale_and_zero(op.output)[1]]
+    build.node("QuantizeLinear", inputs, [build.hold(op.output)], f"{op.name}/quantize")
 
 
 def _qgemm(build: Builder, op: Op, layer: Layer, source: str, output: str) -> None:

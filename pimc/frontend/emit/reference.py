@@ -10,13 +10,14 @@ import onnx
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
 from pimc.frontend.emit.moves import emit_concat, emit_move
+from pimc.frontend.emit.normalize import emit_layer_norm, emit_lrn, emit_softmax
 from pimc.frontend.emit.pool import (
     emit_average_pool,
     emit_global_average,
     emit_global_max,
     emit_max_pool,
 )
-from pimc.frontend.emit.vector import emit_binary, emit_lrn, emit_region, emit_softmax
+from pimc.frontend.emit.vector import emit_binary, emit_region
 from pimc.frontend.net import Net, Op, QParams
 from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
 
@@ -38,6 +39,7 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Mul": emit_binary,
     "Softmax": emit_softmax,
     "LRN": emit_lrn,
+    "LayerNormalization": emit_layer_norm,
     "Concat": emit_concat,
 }
 

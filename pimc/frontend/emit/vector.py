@@ -1,4 +1,4 @@
-"""Emit functions: regions as DequantizeLinear, float operators, QuantizeLinear; sums; softmax.
+"""Emit functions: regions as DequantizeLinear, float operators, QuantizeLinear; sums.
 
 onnxruntime fuses DequantizeLinear + Add + QuantizeLinear into QLinearAdd at its higher
 optimization levels, which rounds differently; ``Sum`` is the same float32 addition and is not
@@ -6,8 +6,6 @@ fused, so that every level computes the same integers (docs/decisions/0001).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -133,64 +131,3 @@ def quantize_constant(values: Array) -> Quantized:
     scale = np.float32(largest / 127.0)
     qparams = QParams(scale if scale > np.finfo(np.float32).tiny else np.float32(1), 0)
     return Quantized(qparams.quantize(values), np.array(qparams.scale), np.array(0, np.int8))
-
-
-def emit_softmax(build: Builder, op: Op) -> None:
-    """Softmax in float32 between DequantizeLinear and QuantizeLinear, kept from being fused."""
-    _emit_normalization(build, op)
-
-
-def emit_lrn(build: Builder, op: Op) -> None:
-    """LRN as whole-number sums, one product, one addition, square roots and a quotient.
-
-    onnxruntime's own LRN keeps a running float sum and a power that is not correctly rounded, so
-    nobody could say what it computes to the last bit. Each of these steps is pinned down by IEEE
-    (where beta is 0.5, 0.75 or 1), hence the same on every machine.
-    """
-    given = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0, **op.attributes}
-    source, name = op.inputs[0], op.name
-    qparams = build.qparams[source]
-    size, channels = int(given["size"]), build.net.shapes[source][1]
-
-    def step(op_type: str, *inputs: str) -> str:
-        result = build.unique(f"{op.output}_{op_type.lower()}")
-        build.node(op_type, inputs, [result], f"{name}/{result}")
-        return result
-
-    one = build.constant(f"{name}/one", np.float32(1))
-    zero = build.parameters(source, qparams)[1]
-    steps = step("DequantizeLinear", build.ints[source], one, zero)
-    band = build.constant(f"{name}/neighbours", _neighbours(channels, size))
-    sums = step("Conv", step("Mul", steps, steps), band)
-    factor = np.float32(float(given["alpha"]) / size * float(qparams.scale) ** 2)
-    norm = step("Mul", sums, build.constant(f"{name}/factor", factor))
-    norm = step("Add", norm, build.constant(f"{name}/bias", np.float32(given["bias"])))
-    root = _root(step, build, norm, float(np.float32(given["beta"])), name)
-    real = step("Mul", steps, build.constant(f"{name}/scale", np.float32(qparams.scale)))
-    build.quantize(step("Div", real, root), op.output, f"{name}/quantize")
-
-
-def _neighbours(channels: int, size: int) -> Array:
-    """Weights of a 1x1 convolution that adds up ``size`` neighbouring channels, as ONNX LRN."""
-    distance = np.arange(channels)[None, :] - np.arange(channels)[:, None]
-    before = (size - 1) // 2
-    near = (distance >= -before) & (distance <= size - 1 - before)
-    return near.astype(np.float32)[:, :, None, None]
-
-
-def _root(step: Callable[..., str], build: Builder, base: str, beta: float, name: str) -> str:
-    """``base^beta``; the Power node where square roots cannot make it."""
-    if beta == 1.0:
-        return step("Identity", base)
-    if beta not in (0.5, 0.75):
-        return step("Pow", base, build.constant(f"{name}/beta", np.float32(beta)))
-    root = step("Sqrt", base)
-    return root if beta == 0.5 else step("Mul", root, step("Sqrt", root))
-
-
-def _emit_normalization(build: Builder, op: Op) -> None:
-    source = build.dequantize(op.inputs[0], op.name)
-    whole, real = build.unique(f"{op.output}_input"), build.unique(f"{op.output}_real")
-    build.node("Sum", [source], [whole], f"{op.name}/input")
-    build.node(op.op_type, [whole], [real], op.name, **op.attributes)
-    build.quantize(real, op.output, f"{op.name}/quantize")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-import numpy as np
 import onnx
 
-from passes.graph import BinaryNode, Graph, LrnNode, MoveNode, SoftmaxNode
+from passes.graph import BinaryNode, Graph, LayerNormNode, LrnNode, SoftmaxNode
 from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
@@ -28,6 +26,7 @@ _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] =
     "MaxPool": lower_max_pool,
 }
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
+_SCALED = BinaryNode | SoftmaxNode | LayerNormNode | LrnNode  # round to the scale of the result
 _LAST_AXIS = frozenset(("QGemm", "QLinearMatMul"))
 
 
@@ -109,7 +108,7 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
         if is_real:
             name = state.with_qparams(name, model.qparams(node.input[1], node.input[2]))
         if name in taken or (not is_real and _needs_scale(state, name)):
-            name = _copy(state, name, port.name)
+            name = state.copy(name, port.name)
         if not is_real:  # the model hands out the integers themselves
             state.values[name] = replace(state.values[name], scale=None)
         # the same integers may carry another shape: what the host sees is the output's own tensor
@@ -129,19 +128,9 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
 def _needs_scale(state: State, name: str) -> bool:
     """Whether the scale of a value is part of what some node computes."""
     return any(
-        name in node.inputs
-        or (name == node.output and isinstance(node, BinaryNode | SoftmaxNode | LrnNode))
+        name in node.inputs or (name == node.output and isinstance(node, _SCALED))
         for node in state.nodes
     )
-
-
-def _copy(state: State, name: str, wish: str) -> str:
-    """A second value with the same integers, for an input or a tensor that is output twice."""
-    value = replace(state.values[name], name=state.unique(wish))
-    state.values[value.name] = value
-    index = np.arange(math.prod(value.shape), dtype=np.int32).reshape(value.shape)
-    state.nodes.append(MoveNode(f"{value.name}/copy", (name,), value.name, index))
-    return value.name
 
 
 def _with_output_names(graph: Graph, model: ReferenceModel) -> Graph:

@@ -1,12 +1,14 @@
-"""Lower QLinearConv, QGemm and QLinearMatMul to MatrixNodes."""
+"""Lower QLinearConv, QGemm and QLinearMatMul to MatrixNodes, other products to ProductNodes."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from passes.graph import MatrixNode
+from passes.graph import MatrixNode, ProductNode
 from pimc.frontend.lower.model import ReferenceModel, attributes
 from pimc.frontend.lower.state import State
 from pimc.frontend.net import Array, IntArray, QParams
@@ -97,6 +99,31 @@ def _vector_source(
                 return value, np.ascontiguousarray(placed.T).reshape(-1, *shape)
     value = state.with_zero(state.value_of(tensor, max(len(info.shape) - 1, 0)), x)
     return value, np.ascontiguousarray(weights.T).reshape(-1, 1, 1, inputs)
+
+
+def lower_computed_product(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """MatMul of 32-bit integers, Cast, Mul, QuantizeLinear: both operands are computed."""
+    sources = []
+    for name in node.input:
+        centred = model.makers[name]
+        tensor = model.makers[centred.input[0]].input[0]
+        info = state.infos[tensor]
+        zero = int(model.array(centred.input[1]))
+        held = state.held[tensor].qparams or QParams(np.float32(1), zero, info.dtype)
+        value = state.value_of(tensor, len(info.shape) - 1)
+        sources.append(state.with_zero(value, replace(held, zero=zero)))
+    if sources[0] == sources[1]:
+        sources[1] = state.copy(sources[1])
+    scaled = model.makers[quantize.input[0]]
+    output = quantize.output[0]
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    name = state.make(output, len(state.infos[output].shape) - 1, y)
+    state.held[output].qparams = None  # its scale of 1 is none: the sum is scaled before
+    state.leave_open(name, zero=False, scale=True)
+    scale = float(model.array(scaled.input[1]))
+    state.nodes.append(ProductNode(node.name, (sources[0], sources[1]), name, scale))
 
 
 def requant_scale(x: QParams, w_scale: Array, y: QParams) -> NDArray[np.float32]:

@@ -63,10 +63,11 @@ def lower_global_average(state: State, model: ReferenceModel, node: onnx.NodePro
     )  # fmt: skip
 
 
-def lower_window_sum(state: State, model: ReferenceModel, quantize: onnx.NodeProto) -> None:
+def lower_window_sum(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
     """ConvInteger of ones, Cast, Mul, QuantizeLinear: an average pool."""
     product = model.makers[quantize.input[0]]
-    node = model.makers[model.makers[product.input[0]].input[0]]
     given = attributes(node)
     kernel = tuple(given["kernel_shape"])
     axes = len(kernel)

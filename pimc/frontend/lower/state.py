@@ -255,6 +255,14 @@ class State:
         self.nodes.append(LutNode(f"{copy.name}/reinterpret", (value.name,), copy.name, table))
         return copy.name
 
+    def copy(self, name: str, wish: str | None = None) -> str:
+        """A second value with the same integers, where one cannot serve twice."""
+        value = replace(self.values[name], name=self.unique(wish or name))
+        self.values[value.name] = value
+        index = np.arange(math.prod(value.shape), dtype=np.int32).reshape(value.shape)
+        self.nodes.append(MoveNode(f"{value.name}/copy", (name,), value.name, index))
+        return value.name
+
     def leave_open(self, name: str, zero: bool, scale: bool) -> None:
         """Say whether the first consumer of a value may tell its zero point and its scale."""
         for is_open, names in ((zero, self._open_zero), (scale, self._open_scale)):

@@ -1,4 +1,4 @@
-"""Lower what stands between DequantizeLinear and QuantizeLinear: tables, sums, softmax, LRN."""
+"""Lower what stands between DequantizeLinear and QuantizeLinear: tables, sums, and others."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import numpy as np
 import onnx
 
 from isa.diagnostics import Diagnostic, Location, PimError
-from passes.graph import BinaryNode, LrnNode, LutNode, SoftmaxNode
-from pimc.frontend.lower.model import ReferenceModel, attributes
+from passes.graph import BinaryNode, LutNode
+from pimc.frontend.lower.matrix import lower_computed_product
+from pimc.frontend.lower.model import ReferenceModel
+from pimc.frontend.lower.normalize import NORMALIZATIONS
 from pimc.frontend.lower.pool import lower_window_sum
 from pimc.frontend.lower.state import State, machine_order, machine_shape
 from pimc.frontend.lower.tables import FloatRegion
-from pimc.frontend.net import Array, IntArray
+from pimc.frontend.net import IntArray
 from pimc.frontend.regions import ELEMENTWISE
 
-_BINARY = {"Sum": "add", "Add": "add", "Sub": "sub", "Mul": "mul"}
+_BINARY = {"Sum": "add", "Sub": "sub", "Mul": "mul"}
 
 
 def find_region(
@@ -97,13 +99,13 @@ def lower_quantize(
         return
     maker = model.makers[quantize.input[0]]
     if maker.op_type == "Mul" and model.is_constant(maker.input[1]):
-        lower_window_sum(state, model, quantize)
+        sums = model.makers[model.makers[maker.input[0]].input[0]]
+        is_pool = sums.op_type == "ConvInteger"
+        (lower_window_sum if is_pool else lower_computed_product)(state, model, quantize, sums)
     elif maker.op_type in _BINARY:
         _lower_binary(state, model, quantize, maker)
-    elif maker.op_type == "Softmax":
-        _lower_softmax(state, model, quantize, maker)
-    elif maker.op_type == "Div":
-        _lower_lrn(state, model, quantize, maker)
+    elif maker.op_type in NORMALIZATIONS:
+        NORMALIZATIONS[maker.op_type](state, model, quantize, maker)
     else:
         raise PimError(
             Diagnostic(
@@ -193,63 +195,3 @@ def _operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, ax
     """The value of an operand, its channels where those of the result are."""
     value = state.value_of(dequantize.input[0], axis)
     return state.with_qparams(value, model.qparams(dequantize.input[1], dequantize.input[2]))
-
-
-def _lower_softmax(
-    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
-) -> None:
-    dequantize = _dequantize_of(model, node.input[0])
-    tensor, output = dequantize.input[0], quantize.output[0]
-    info = state.infos[tensor]
-    rank = len(info.shape) + int(info.batched)
-    axis = int(attributes(node).get("axis", -1)) % rank - int(info.batched)
-    source = state.value_of(tensor, axis)
-    source = state.with_qparams(source, model.qparams(dequantize.input[1], dequantize.input[2]))
-    name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
-    state.nodes.append(SoftmaxNode(node.name, (source,), name))
-
-
-def _lower_lrn(
-    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
-) -> None:
-    """The quotient that emit_lrn writes: steps * scale, over a root of the neighbours' squares."""
-    scaled, root = (model.makers[name] for name in node.input)
-    dequantize = model.makers[scaled.input[0]]
-    beta, norm = _beta_and_base(model, root)
-    weighted = model.makers[norm.input[0]]
-    neighbours = model.array(model.makers[weighted.input[0]].input[1])
-    tensor = dequantize.input[0]
-    axis = 0 if state.infos[tensor].batched else 1
-    source = state.value_of(tensor, axis)
-    x = model.qparams(scaled.input[1], dequantize.input[2])
-    source = state.with_qparams(source, x)
-    y = model.qparams(quantize.input[1], quantize.input[2])
-    name = state.make(quantize.output[0], axis, y)
-    state.nodes.append(
-        LrnNode(
-            node.name,
-            (source,),
-            name,
-            _size_of(neighbours),
-            float(model.array(weighted.input[1])),
-            beta,
-            float(model.array(norm.input[1])),
-        )
-    )
-
-
-def _beta_and_base(model: ReferenceModel, root: onnx.NodeProto) -> tuple[float, onnx.NodeProto]:
-    """The power that a root node takes, and the node that makes its base."""
-    if root.op_type == "Pow":
-        return float(model.array(root.input[1])), model.makers[root.input[0]]
-    base = model.makers[root.input[0]]
-    if root.op_type == "Mul":
-        return 0.75, model.makers[base.input[0]]
-    return (0.5 if root.op_type == "Sqrt" else 1.0), base
-
-
-def _size_of(neighbours: Array) -> int:
-    """The window size of a band matrix [C, C, 1, 1]; more than C channels count once each."""
-    first = neighbours[:, :, 0, 0]
-    reach_after, reach_before = int(first[0].sum()) - 1, int(first[:, 0].sum()) - 1
-    return reach_before + reach_after + 1

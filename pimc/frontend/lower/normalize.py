@@ -1,0 +1,112 @@
+"""Lower the normalizations that `emit.normalize` writes: softmax, layer normalization, LRN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from passes.graph import LayerNormNode, LrnNode, SoftmaxNode
+from pimc.frontend.lower.model import ReferenceModel
+from pimc.frontend.lower.state import State
+from pimc.frontend.net import Array
+
+
+def _lower_quotient(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """Softmax divides converted integers, LRN a scaled tensor."""
+    is_softmax = model.makers[node.input[0]].op_type == "Cast"
+    lower = _lower_softmax if is_softmax else _lower_lrn
+    lower(state, model, quantize, node)
+
+
+def _lower_softmax(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """``Div(Cast(power), Cast(ReduceSum(power)))``, power picked from a table by the distance."""
+    power = model.makers[model.makers[node.input[0]].input[0]]
+    distance = model.makers[model.makers[power.input[1]].input[0]]
+    steps, largest = (model.makers[name] for name in distance.input)
+    tensor = steps.input[0]
+    axis = int(model.array(largest.input[1])[0]) - int(state.infos[tensor].batched)
+    source = state.value_of(tensor, axis)
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    name = state.make(quantize.output[0], axis, y)
+    state.nodes.append(SoftmaxNode(node.name, (source,), name, model.array(power.input[0])))
+
+
+def _lower_layer_norm(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """``Add(Mul(Div(distance, Sqrt(Add(spread, epsilon))), gain), offset)`` over the last axis."""
+    scaled = model.makers[node.input[0]]
+    distance, root = (model.makers[name] for name in model.makers[scaled.input[0]].input)
+    shifted = model.makers[root.input[0]]
+    products = model.makers[model.makers[distance.input[0]].input[0]]
+    tensor = model.makers[products.input[0]].input[0]
+    axis = len(state.infos[tensor].shape) - 1
+    source = state.value_of(tensor, axis)
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    name = state.make(quantize.output[0], axis, y)
+    state.nodes.append(
+        LayerNormNode(
+            node.name,
+            (source,),
+            name,
+            model.array(scaled.input[1]),
+            model.array(node.input[1]),
+            float(model.array(shifted.input[1])),
+        )
+    )
+
+
+def _lower_lrn(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """The quotient that emit_lrn writes: steps * scale, over a root of the neighbours' squares."""
+    scaled, root = (model.makers[name] for name in node.input)
+    dequantize = model.makers[scaled.input[0]]
+    beta, norm = _beta_and_base(model, root)
+    weighted = model.makers[norm.input[0]]
+    neighbours = model.array(model.makers[weighted.input[0]].input[1])
+    tensor = dequantize.input[0]
+    axis = 0 if state.infos[tensor].batched else 1
+    source = state.value_of(tensor, axis)
+    x = model.qparams(scaled.input[1], dequantize.input[2])
+    source = state.with_qparams(source, x)
+    y = model.qparams(quantize.input[1], quantize.input[2])
+    name = state.make(quantize.output[0], axis, y)
+    state.nodes.append(
+        LrnNode(
+            node.name,
+            (source,),
+            name,
+            _size_of(neighbours),
+            float(model.array(weighted.input[1])),
+            beta,
+            float(model.array(norm.input[1])),
+        )
+    )
+
+
+def _beta_and_base(model: ReferenceModel, root: onnx.NodeProto) -> tuple[float, onnx.NodeProto]:
+    """The power that a root node takes, and the node that makes its base."""
+    if root.op_type == "Pow":
+        return float(model.array(root.input[1])), model.makers[root.input[0]]
+    base = model.makers[root.input[0]]
+    if root.op_type == "Mul":
+        return 0.75, model.makers[base.input[0]]
+    return (0.5 if root.op_type == "Sqrt" else 1.0), base
+
+
+def _size_of(neighbours: Array) -> int:
+    """The window size of a band matrix [C, C, 1, 1]; more than C channels count once each."""
+    first = neighbours[:, :, 0, 0]
+    reach_after, reach_before = int(first[0].sum()) - 1, int(first[:, 0].sum()) - 1
+    return reach_before + reach_after + 1
+
+
+NORMALIZATIONS: dict[
+    str, Callable[[State, ReferenceModel, onnx.NodeProto, onnx.NodeProto], None]
+] = {"Div": _lower_quotient, "Add": _lower_layer_norm}  # by the operation before the rounding

@@ -1,0 +1,95 @@
+"""Executors of the vector unit that normalize along the channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isa.catalog import LayerNorm, Lrn, Softmax
+from isa.numerics import Float32, quantize
+from runtime.binding import Action, Binder, executes
+
+
+@executes(Softmax)
+def softmax(bind: Binder, i: Softmax) -> Action:
+    into = bind.box(i.into)
+    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
+    powers = bind.tables[i.powers]
+
+    def action() -> bool:
+        steps = read().astype(np.int32)
+        steps -= steps.max(axis=-1, keepdims=True)
+        steps += 255
+        power = powers[steps]
+        total = power.sum(axis=-1, keepdims=True, dtype=np.int32)
+        real = power.astype(np.float32) / total.astype(np.float32)
+        write(quantize(real, i.scale, i.zero, dtype))
+        return True
+
+    return action
+
+
+@executes(LayerNorm)
+def layernorm(bind: Binder, i: LayerNorm) -> Action:
+    into = bind.box(i.into)
+    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
+    gain, offset = bind.tables[i.gain], bind.tables[i.offset]
+    epsilon = np.float32(i.epsilon)
+
+    def action() -> bool:
+        steps = read().astype(np.int64)
+        count = steps.shape[-1]
+        total = steps.sum(axis=-1, keepdims=True)
+        squares = np.square(steps).sum(axis=-1, keepdims=True)
+        spread = (count * squares - total * total).astype(np.float32)
+        real = (count * steps - total).astype(np.float32)
+        real /= np.sqrt(spread + epsilon)
+        real *= gain
+        real += offset
+        write(quantize(real, i.scale, i.zero, dtype))
+        return True
+
+    return action
+
+
+@executes(Lrn)
+def lrn(bind: Binder, i: Lrn) -> Action:
+    into = bind.box(i.into)
+    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
+
+    def action() -> bool:
+        steps = read().astype(np.float32) - np.float32(i.zero_a)
+        norm = _neighbour_sums(steps * steps, i.size)  # exact: whole numbers below 2^24
+        norm *= np.float32(i.factor)
+        norm += np.float32(i.bias)
+        real = steps * np.float32(i.scale_a)
+        real /= _power(norm, i.beta)
+        write(quantize(real, i.scale, i.zero, dtype))
+        return True
+
+    return action
+
+
+def _power(base: Float32, exponent: float) -> Float32:
+    """``base^exponent`` in float32; of square roots, which IEEE pins down, where possible."""
+    if exponent == 1.0:
+        return base
+    root = np.sqrt(base)
+    if exponent == 0.5:
+        return root
+    if exponent == 0.75:
+        product: Float32 = root * np.sqrt(root)
+        return product
+    result: Float32 = np.power(base, np.float32(exponent))
+    return result
+
+
+def _neighbour_sums(squares: Float32, size: int) -> Float32:
+    """Sums over ``size`` neighbouring channels, floor((size-1)/2) before, rest after."""
+    channels = squares.shape[-1]
+    before = (size - 1) // 2
+    after = size - 1 - before
+    total = np.zeros_like(squares)
+    for step in range(-min(before, channels - 1), min(after, channels - 1) + 1):
+        low, high = max(0, -step), min(channels, channels - step)
+        total[..., low:high] += squares[..., low + step : high + step]
+    return total
