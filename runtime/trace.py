@@ -1,52 +1,65 @@
 """Chrome-trace JSON of a simulation; opens in Perfetto and in chrome://tracing.
 
 A core is a process, its units are the threads; a slice is one executed instruction. Times stand
-in microseconds, as the format wants.
+in microseconds, as the format wants, in whole picoseconds. Slices of one thread must not overlap,
+or Perfetto drops the later one; so a slice ends where its unit starts the next instruction, and
+says in `result_us` when its own result is there.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from isa.assembly import instruction_text
-from runtime.stream_table import CoreTable
 from runtime.timeline import Timeline
 
-NS_PER_US = 1e3
+PS_PER_NS, PS_PER_US = 1e3, 1e6
 
 
 def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
-    """Every executed instruction as a complete event ("X"), after the names of the tracks."""
-    us = timeline.cycle_ns / NS_PER_US
+    """Every executed instruction as a complete event ("X"), after the names of its track.
+
+    The slices of one thread come in the order of their times.
+    """
     for index, table in enumerate(timeline.tables):
-        yield _name("process_name", table.core, 0, f"core {table.core}: {table.view.layer}")
+        yield _meta("process_name", table.core, 0, name=f"core {table.core}: {table.view.layer}")
+        yield _meta("process_sort_index", table.core, 0, sort_index=index)
+        texts = [instruction_text(step.instruction) for step in table.static]
+        for unit in range(len(table.units)):
+            yield from _track(timeline, index, unit, texts)
+
+
+def _track(
+    timeline: Timeline, index: int, unit: int, texts: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The names and slices of one unit; texts: of the core's static steps."""
+    table, time = timeline.tables[index], timeline.units[index][unit]
+    yield _meta("thread_name", table.core, unit, name=time.name)
+    yield _meta("thread_sort_index", table.core, unit, sort_index=unit)
+    steps, to_ps = table.units[unit].steps, timeline.cycle_ns * PS_PER_NS
+    following = chain(time.starts[1:], [time.ends[-1]])
+    for number, times in enumerate(zip(time.starts, time.ends, following, strict=True)):
+        image, place = divmod(number, len(steps))
+        static = table.static[steps[place]]
+        start, end, after = (round(cycle * to_ps) for cycle in times)
+        args: dict[str, Any] = {"image": image, "instruction": texts[steps[place]]}
+        if after < end:
+            args["result_us"] = end / PS_PER_US
         yield {
-            "ph": "M",
-            "name": "process_sort_index",
+            "ph": "X",
+            "name": f"{static.instruction.mnemonic} {static.layer}",
+            "cat": static.layer,
             "pid": table.core,
-            "args": {"sort_index": index},
+            "tid": unit,
+            "ts": start / PS_PER_US,
+            "dur": (min(end, after) - start) / PS_PER_US,
+            "args": args,
         }
-        texts = _texts(table)
-        for unit, time in enumerate(timeline.units[index]):
-            yield _name("thread_name", table.core, unit, time.name)
-            steps = table.units[unit].steps
-            for number, (start, end) in enumerate(zip(time.starts, time.ends, strict=True)):
-                image, place = divmod(number, len(steps))
-                static = table.static[steps[place]]
-                yield {
-                    "ph": "X",
-                    "name": f"{static.instruction.mnemonic} {static.layer}",
-                    "cat": static.layer,
-                    "pid": table.core,
-                    "tid": unit,
-                    "ts": start * us,
-                    "dur": (end - start) * us,
-                    "args": {"image": image, "instruction": texts[steps[place]]},
-                }
 
 
 def trace_json(timeline: Timeline) -> str:
@@ -64,9 +77,5 @@ def write_trace(timeline: Timeline, path: str | Path) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def _name(what: str, process: int, thread: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": {"name": name}}
-
-
-def _texts(table: CoreTable) -> list[str]:
-    return [instruction_text(step.instruction) for step in table.static]
+def _meta(what: str, process: int, thread: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": args}

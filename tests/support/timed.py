@@ -56,6 +56,14 @@ def three_layers() -> Program:
     return parse_program(HEAD + THREE_LAYERS)
 
 
+def overlapping_products() -> Program:
+    """As ``three_layers``, with a second product that starts while the first one drains."""
+    line = "    mvm     acc, a, rows\n"
+    more = "  .buffer acc  s32[1, 4, 2] @0x0010\n"
+    text = THREE_LAYERS.replace(line, line + line.replace("acc", "again"))
+    return parse_program(HEAD + text.replace(more, more + "  .buffer again s32[1, 4, 2] @0x0080\n"))
+
+
 def random_program(seed: int) -> Program:
     """Two to six cores in a random acyclic network, each round taking and giving a message."""
     rng = np.random.default_rng(seed)
