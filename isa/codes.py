@@ -300,6 +300,11 @@ USAGE: Final[dict[str, Code]] = {
         "`pimc fmt` writes the canonical form of a program, which has no comments. A text that has "
         "some is left alone unless `--drop-comments` is given.",
     ),
+    "U904": Code(
+        "a package for this command is missing",
+        "Some commands need a package that pimc itself can do without; the message names it and "
+        "the extra that installs it.",
+    ),
     "U950": Code(
         "wrong compression option",
         "A compression reads `kind:key=value,key=value`, for example `pattern:keep=4,patterns=8`, "

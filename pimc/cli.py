@@ -8,6 +8,7 @@ from pimc.commands.compile import compile_command
 from pimc.commands.compress import compress
 from pimc.commands.inspect import inspect_command
 from pimc.commands.knowledge import doctor, explain, ops, targets
+from pimc.commands.report import report
 from pimc.commands.run import run_command, verify_command
 from pimc.commands.studies import compare, reproduce, simulate
 from pimc.commands.text import asm, fmt
@@ -35,6 +36,7 @@ for command in (
     compare,
     compress,
     simulate,
+    report,
     reproduce,
     asm,
     fmt,

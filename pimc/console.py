@@ -8,12 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from isa.codes import EXIT_INTERNAL
-from isa.diagnostics import Diagnostic, PimError
+from isa.diagnostics import Diagnostic, Location, PimError
 
 EXIT_INTERRUPTED = 130
 
@@ -108,3 +109,16 @@ def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a file, all of it or nothing. Raises PimError C509."""
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(file)
+    except OSError as error:
+        message = f"cannot write `{file}`: {error.strerror or error}"
+        raise PimError(Diagnostic("C509", message, Location(str(file)))) from error
+    finally:
+        draft.unlink(missing_ok=True)

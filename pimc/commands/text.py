@@ -11,7 +11,7 @@ import click
 from isa.codes import EXIT_VERIFICATION_FAILED
 from isa.diagnostics import Diagnostic, Location, PimError
 from pimc.commands.options import json_option, override_option, read_target
-from pimc.console import show_json
+from pimc.console import show_json, write_text
 from pimc.report import document, program_figures
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def fmt(text: Path, check: bool, drop_comments: bool) -> None:
     elif text == STDIN:
         click.echo(after, nl=False)
     elif after != before:
-        _rewrite(text, after)
+        write_text(text, after)
 
 
 def _chip(text: Path, name: str | None, overrides: tuple[str, ...], named: str) -> Target:
@@ -108,19 +108,6 @@ def _first_comment(text: str) -> tuple[int, int, str] | None:
                 is_quoted = not is_quoted
             is_escaped = is_quoted and char == "\\" and not is_escaped
     return None
-
-
-def _rewrite(file: Path, text: str) -> None:
-    """Replace a file, all of it or nothing. Raises PimError C509."""
-    draft = file.with_name(f".{file.name}.draft")
-    try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(file)
-    except OSError as error:
-        message = f"cannot write `{file}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(file)))) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _parse(path: Path, text: str) -> tuple[Program, Source]:

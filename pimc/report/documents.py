@@ -1,4 +1,4 @@
-"""Reports: the documents behind ``--json``, which always say what they were made from."""
+"""Documents: what commands print with ``--json``; they always say what they were made from."""
 
 from __future__ import annotations
 
