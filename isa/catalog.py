@@ -229,6 +229,20 @@ class Mul(Elementwise):
 
 
 @dataclass(frozen=True)
+class Max(Elementwise):
+    """As ``add`` with the larger of the two products."""
+
+    mnemonic = "max"
+
+
+@dataclass(frozen=True)
+class Min(Elementwise):
+    """As ``add`` with the smaller of the two products."""
+
+    mnemonic = "min"
+
+
+@dataclass(frozen=True)
 class Pool(Instruction):
     """Base of the instructions that reduce windows channel by channel."""
 
@@ -347,6 +361,6 @@ CATALOG: dict[str, type[Instruction]] = {
     cls.mnemonic: cls
     for cls in (
         Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
-        Add, Sub, Mul, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
+        Add, Sub, Mul, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
     )
 }  # fmt: skip

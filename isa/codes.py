@@ -178,11 +178,6 @@ MAPPING: Final[dict[str, Code]] = {
         "The row buffers and queues of one core need more data memory than the target gives it, "
         "even with the longest queues moved to global memory.",
     ),
-    "M605": Code(
-        "movement cannot be streamed",
-        "A concatenation whose inputs interleave within one row (in the machine's row, column, "
-        "channel order) cannot be received in place.",
-    ),
     "M604": Code(
         "ADC too narrow for an exact mapping",
         "Some stored column can give a sum beyond the largest code of the ADC, so the program "

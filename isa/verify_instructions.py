@@ -12,6 +12,7 @@ from isa.catalog import (
     Add,
     Const,
     Copy,
+    Elementwise,
     Fill,
     Gather,
     LayerNorm,
@@ -19,7 +20,9 @@ from isa.catalog import (
     Lrn,
     Lut,
     MatMul,
+    Max,
     MaxPool,
+    Min,
     Mul,
     Mvm,
     Recv,
@@ -251,8 +254,8 @@ def _lut(site: Site, i: Lut) -> None:
         site.error("V404", f"{message}{list(wanted[1])}", name_text(i.table))
 
 
-@checks(Add, Sub, Mul)
-def _binary(site: Site, i: Add | Sub | Mul) -> None:
+@checks(Add, Sub, Mul, Max, Min)
+def _binary(site: Site, i: Elementwise) -> None:
     into, a, b = site.region("into"), site.region("a"), site.region("b")
     typed(site, into, BYTES)
     typed(site, a, INTEGERS)

@@ -18,7 +18,13 @@ from passes.stages import Stage, Worker
 from passes.tables import Tables
 from passes.wiring import Wiring
 
-BINARY = {"add": catalog.Add, "sub": catalog.Sub, "mul": catalog.Mul}
+BINARY = {
+    "add": catalog.Add,
+    "sub": catalog.Sub,
+    "mul": catalog.Mul,
+    "max": catalog.Max,
+    "min": catalog.Min,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +185,12 @@ class Tail:
         return binary(self.site, node, box, operands[0], operands[1])
 
 
+def move_tail(site: Site, out: BufferDraft) -> Tail:
+    """The tail for a row that ``out`` holds whole: applied by the pieces that its operands are."""
+    pieces = site.wiring.chunks(site.stage.output)
+    return Tail(site, out, max(last - first for first, last in pieces))
+
+
 def lut(site: Site, node: LutNode, into: Region, source: Region) -> Lut:
     """The table instruction of a node, for this worker's channels."""
     table = node.table
@@ -189,7 +201,7 @@ def lut(site: Site, node: LutNode, into: Region, source: Region) -> Lut:
 
 
 def binary(site: Site, node: BinaryNode, into: Region, a: Region, b: Region) -> Statement:
-    """The add, sub or mul instruction of a node."""
+    """The instruction of a node on two operands."""
     first, result = site.value(node.inputs[0]), site.value(node.output)
     scale_b, zero_b = node.constant_scale, node.constant_zero
     if node.constant is None:

@@ -76,7 +76,7 @@ class LutNode(Node):
 
 @dataclass(frozen=True, eq=False)
 class BinaryNode(Node):
-    """``op`` is "add", "sub" or "mul" on two values in the formula of ``isa.catalog.Add``.
+    """``op`` ("add", "sub", "mul", "max", "min") on two values, as ``isa.catalog.Add``.
 
     The second input may be 1 in rows and columns, or in channels (broadcast). ``constant``
     replaces the second input: an 8-bit array [rows, columns, channels], its qparams beside it.

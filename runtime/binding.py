@@ -26,16 +26,16 @@ EXECUTORS: dict[type[Instruction], Executor] = {}
 
 
 def executes(
-    cls: type[Kind],
+    *classes: type[Kind],
 ) -> Callable[[Callable[[Binder, Kind], Action]], Callable[[Binder, Kind], Action]]:
-    """Register the executor of one instruction class.
+    """Register the executor of some instruction classes.
 
     An executor binds: it is called once per instruction of the text and run, resolves operands
     and returns the action that is called each time the instruction is executed.
     """
 
     def register(function: Callable[[Binder, Kind], Action]) -> Callable[[Binder, Kind], Action]:
-        EXECUTORS[cls] = function
+        EXECUTORS.update(dict.fromkeys(classes, function))
         return function
 
     return register

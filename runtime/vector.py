@@ -9,9 +9,12 @@ import numpy as np
 from isa.catalog import (
     Accumulate,
     Add,
+    Elementwise,
     Lut,
     MatMul,
+    Max,
     MaxPool,
+    Min,
     Mul,
     Requant,
     Sub,
@@ -69,11 +72,18 @@ def lut(bind: Binder, i: Lut) -> Action:
     return action
 
 
-_BINARY = {Add: np.add, Sub: np.subtract, Mul: np.multiply}
+_BINARY = {
+    Add: np.add,
+    Sub: np.subtract,
+    Mul: np.multiply,
+    Max: np.maximum,
+    Min: np.minimum,
+}
 
 
-def _binary(bind: Binder, i: Add | Sub | Mul) -> Action:
-    """``a (+, -, *) b`` on real values; each operation rounds to float32 on its own."""
+@executes(*_BINARY)
+def binary(bind: Binder, i: Elementwise) -> Action:
+    """``a op b`` on real values; each operation rounds to float32 on its own."""
     into = bind.box(i.into)
     left, right, write = bind.box(i.a).reader(), bind.box(i.b).reader(), into.writer()
     operation, dtype = _BINARY[type(i)], into.dtype
@@ -86,21 +96,6 @@ def _binary(bind: Binder, i: Add | Sub | Mul) -> Action:
         return True
 
     return action
-
-
-@executes(Add)
-def add(bind: Binder, i: Add) -> Action:
-    return _binary(bind, i)
-
-
-@executes(Sub)
-def sub(bind: Binder, i: Sub) -> Action:
-    return _binary(bind, i)
-
-
-@executes(Mul)
-def mul(bind: Binder, i: Mul) -> Action:
-    return _binary(bind, i)
 
 
 @executes(MatMul)

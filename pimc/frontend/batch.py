@@ -10,7 +10,7 @@ import numpy as np
 
 from pimc.frontend.net import Net, Op
 
-_REDUCTIONS = frozenset(("ReduceMean", "ReduceMax"))
+_REDUCTIONS = frozenset(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"))
 
 
 def spread_batch(net: Net) -> None:

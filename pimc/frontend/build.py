@@ -14,6 +14,7 @@ from pimc.frontend.assign import assign, holding, insert_requantizations, unknow
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.calibrate import Method, calibrate
 from pimc.frontend.emit.reference import write_reference
+from pimc.frontend.expand import expand
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
@@ -102,6 +103,7 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> Net:
 def _annotated(normalized: Normalized) -> Net:
     net = build_net(normalized.model, normalized.outputs, normalized.batched)
     annotate(net)
+    expand(net)
     simplify(net)
     spread_batch(net)
     return net

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from pimc.frontend.ceil_pools import window_count
-from pimc.frontend.emit.pool import spatial_axes
+from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
+from pimc.frontend.regions import BINARY
 
 Check = Callable[[Net, Op], str | None]
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
@@ -32,6 +33,14 @@ def check_conv(net: Net, op: Op) -> str | None:
     if channels != net.shapes[op.inputs[0]][1]:
         return f"its input has {net.shapes[op.inputs[0]][1]} channels, its weights {channels}"
     return _fan_in(int(np.prod(weights[1:]))) or _window_attributes(op)
+
+
+def check_conv_transpose(net: Net, op: Op) -> str | None:
+    """Asked only of those that did not become convolutions (`expand`)."""
+    axes = len(net.shapes[op.inputs[0]]) - 2
+    if axes not in (1, 2):
+        return f"it has {axes} spatial axes; 1 and 2 are supported"
+    return _constant_weights(net, op) or "its quantized weights cannot be rearranged"
 
 
 def _window_attributes(op: Op) -> str | None:
@@ -133,10 +142,11 @@ def _ceil_mode(net: Net, op: Op) -> str | None:
 
 
 def check_reduction(net: Net, op: Op) -> str | None:
-    """A global pool: all axes behind batch and channel."""
-    if not spatial_axes(op, net):
-        return "only a reduction over all axes behind the channel (a global pool) is supported"
-    return check_pool(net, op)
+    """A global pool over all axes behind batch and channel; `expand` has seen to other axes."""
+    axes = reduced_axes(op, net)
+    if axes is None:
+        return "its axes are computed at run time"
+    return check_pool(net, op) if spatial_axes(op, net) else "it reduces over the batch axis"
 
 
 def check_elementwise(net: Net, op: Op) -> str | None:
@@ -144,10 +154,10 @@ def check_elementwise(net: Net, op: Op) -> str | None:
     inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
     if op.op_type == "BatchNormalization" and op.attributes.get("training_mode"):
         return "training_mode=1 computes its statistics at run time"
-    if op.op_type not in ("Add", "Sub", "Mul"):
+    if op.op_type not in BINARY:
         if len(inputs) > 1:
-            return "it combines tensors; only Add, Sub and Mul do that on the machine"
-        return "its constants vary along several axes; only Add, Sub and Mul take those"
+            return "it combines tensors; only Add, Sub, Mul, Max and Min do that on the machine"
+        return "its constants vary along several axes; only Add, Sub, Mul, Max and Min take those"
     if not inputs:
         return "all its operands are constants that could not be folded"
     shape = net.shapes[op.output]

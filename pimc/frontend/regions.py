@@ -18,7 +18,8 @@ UNARY = frozenset(
 )
 ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"))
 ELEMENTWISE = UNARY | ARITHMETIC
-BINARY = frozenset(("Add", "Sub", "Mul"))  # of two tensors, or of one and a full constant
+# of two tensors, or of one and a full constant
+BINARY = frozenset(("Add", "Sub", "Mul", "Max", "Min"))
 CLAMPS = frozenset(("Relu", "Clip"))
 # operators that only move integers about: the result is held exactly as the input is
 MOVES = frozenset(

@@ -7,7 +7,6 @@ with float weights folds into its weights and bias.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -26,9 +25,8 @@ def simplify(net: Net) -> None:
     """Rewrite ``net`` in place."""
     _drop_neutral_constants(net)
     drop_identities(net)
-    _split_sums(net)
+    _split_variadic(net)
     _turn_constants(net)
-    _flatten_norms(net)
     _free_odd_weights(net)
     _fold_scalings(net)
     net.remove_unused()
@@ -79,12 +77,14 @@ def _is_identity(net: Net, op: Op) -> bool:
     return op.op_type == "Identity"
 
 
-def _split_sums(net: Net) -> None:
-    """Sum(a, b, c) becomes Add(Add(a, b), c): the machine adds two tensors at a time."""
+def _split_variadic(net: Net) -> None:
+    """Sum(a, b, c) becomes Add(Add(a, b), c), and so with Max and Min: two tensors at a time."""
     ops: list[Op] = []
     names: dict[str, str] = {}
     for op in net.ops:
-        if op.op_type != "Sum" or op.domain or any(n not in net.shapes for n in op.inputs):
+        pairwise = {"Sum": "Add", "Max": "Max", "Min": "Min"}.get(op.op_type)
+        is_short = pairwise == op.op_type and len(op.inputs) == 2
+        if pairwise is None or is_short or op.domain or any(n not in net.shapes for n in op.inputs):
             ops.append(op)
             continue
         if len(op.inputs) == 1:
@@ -97,7 +97,7 @@ def _split_sums(net: Net) -> None:
             sizes = np.broadcast_shapes(net.shapes[left], net.shapes[right])
             net.shapes[output], net.types[output] = sizes, _FLOAT
             name = op.name if is_last else f"{op.name}_partial{position}"
-            ops.append(Op(name, "Add", (left, right), (output,)))
+            ops.append(Op(name, pairwise, (left, right), (output,)))
             left = output
     net.ops = ops
     net.rename_inputs(names)
@@ -126,44 +126,6 @@ def _turn_constants(net: Net) -> None:
             op = replace(op, op_type="Add", inputs=(negative, op.inputs[0]))
         ops.append(op)
     net.ops = ops
-
-
-def _flatten_norms(net: Net) -> None:
-    """LayerNormalization over several trailing axes becomes one over their product."""
-    ops: list[Op] = []
-    for op in net.ops:
-        shape = net.shapes.get(op.inputs[0], ())
-        axis = int(op.attributes.get("axis", -1)) % max(len(shape), 1)
-        constants = [name for name in op.inputs[1:] if name]
-        is_wide = op.op_type == "LayerNormalization" and 0 < axis < len(shape) - 1
-        if not is_wide or not all(net.is_constant(name) for name in constants):
-            ops.append(op)
-            continue
-        rows = (*shape[:axis], math.prod(shape[axis:]))
-        flat, result = net.fresh(f"{op.inputs[0]}_flat"), net.fresh(f"{op.output}_flat")
-        for name, like in ((flat, op.inputs[0]), (result, op.output)):
-            net.add_like(name, like)
-            net.shapes[name] = rows
-        names = []
-        for name in constants:
-            names.append(net.fresh(f"{name}_flat"))
-            net.constants[names[-1]] = np.broadcast_to(net.constant(name), shape[axis:]).reshape(-1)
-            net.shapes[names[-1]], net.types[names[-1]] = rows[-1:], _FLOAT
-        attributes = {**op.attributes, "axis": -1}
-        ops += [
-            reshape(net, f"{op.name}/flatten", op.inputs[0], flat),
-            replace(op, inputs=(flat, *names), outputs=(result,), attributes=attributes),
-            reshape(net, f"{op.name}/unflatten", result, op.output),
-        ]
-    net.ops = ops
-
-
-def reshape(net: Net, name: str, source: str, result: str) -> Op:
-    """A Reshape to the shape that ``result`` is known to have."""
-    target = net.fresh(f"{result}_shape")
-    net.constants[target] = np.array(net.shapes[result], np.int64)
-    net.shapes[target] = net.constants[target].shape
-    return Op(name, "Reshape", (source, target), (result,))
 
 
 def _free_odd_weights(net: Net) -> None:

@@ -29,7 +29,7 @@ class Rule:
 
 _MATRIX = Rule("crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv)
 _POOL = Rule("pool", "1-D and 2-D", checks.check_pool)
-_REDUCTION = Rule("pool", "over all spatial axes", checks.check_reduction)
+_REDUCTION = Rule("pool", "over any axes but the batch", checks.check_reduction)
 _MOVE = Rule("movement", "indices known at compile time", checks.check_move)
 _TABLE = Rule("table", "a function of one tensor, with constants", checks.check_elementwise)
 _SUM = Rule("vector", "of two tensors, or with any constant; broadcast", checks.check_elementwise)
@@ -37,6 +37,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
     **dict.fromkeys(sorted(MOVES), _MOVE),
     "Conv": _MATRIX,
+    "ConvTranspose": Rule(
+        "crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv_transpose
+    ),
     "Gemm": Rule("crossbar", "constant weights, transA=0", checks.check_gemm),
     "MatMul": Rule("crossbar", "constant second operand; vector if none is", checks.check_matmul),
     "MaxPool": _POOL,
@@ -45,9 +48,13 @@ RULES: dict[str, Rule] = {
     "GlobalAveragePool": _POOL,
     "ReduceMax": _REDUCTION,
     "ReduceMean": _REDUCTION,
+    "ReduceMin": _REDUCTION,
+    "ReduceSum": _REDUCTION,
     "Add": _SUM,
     "Sub": _SUM,
     "Mul": _SUM,
+    "Max": _SUM,
+    "Min": _SUM,
     "Sum": Rule("vector", "of any number of tensors", checks.check_elementwise),
     "Softmax": Rule("vector", "over one axis", checks.check_softmax),
     "LayerNormalization": Rule("vector", "constant gain and offset", checks.check_layer_norm),

@@ -109,6 +109,15 @@ def _quantized(real: Floats, value: Value) -> Ints:
     return _saturate(real / F32(value.scale), value)
 
 
+_BINARY: dict[str, Callable[..., Floats]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
 def _binary(graph: Graph, node: BinaryNode, *operands: Ints) -> Ints:
     real = [_real(graph, n, o) for n, o in zip(node.inputs, operands, strict=True)]
     target = graph.values[node.output].shape
@@ -121,8 +130,7 @@ def _binary(graph: Graph, node: BinaryNode, *operands: Ints) -> Ints:
         sizes = graph.values[node.inputs[1]].shape
         assert sizes[:2] in (target[:2], (1, 1))
         assert sizes[2] in (target[2], 1)
-    op: Callable[..., Floats] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[node.op]
-    return _quantized(op(real[0], real[1]), graph.values[node.output])
+    return _quantized(_BINARY[node.op](real[0], real[1]), graph.values[node.output])
 
 
 def _pool(graph: Graph, node: PoolNode, x: Ints) -> Ints:

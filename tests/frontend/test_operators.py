@@ -388,9 +388,72 @@ def test_products_of_two_tensors_equal_the_reference(case: str) -> None:
     assert_near(model, imported)
 
 
-def assert_near(model: onnx.ModelProto, imported: Imported) -> None:
-    """The reference may round, but it must mean what the float model means."""
+def assert_near(model: onnx.ModelProto, imported: Imported, share: float = 1e-3) -> None:
+    """The reference may round, but it must mean what the float model means.
+
+    share: of the power of the result that the error may have.
+    """
     feeds = random_feeds(model, 3, 0)
     real, held = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
     error, power = np.square(real - held).mean(), np.square(real).mean()
-    assert error < 1e-3 * power
+    assert error < share * power
+
+
+TRANSPOSED = {
+    "2x2 stride 2": ("<strides=[2,2]>", (4, 5, 2, 2)),
+    "3x3 stride 2 padded": ("<strides=[2,2], pads=[1,1,1,1]>", (4, 5, 3, 3)),
+    "output padding": ("<strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]>", (4, 5, 3, 3)),
+    "stride 1": ("<pads=[1,0,1,2]>", (4, 5, 3, 3)),
+    "stride (3,1)": ("<strides=[3,1]>", (4, 5, 2, 4)),
+    "more stride than kernel": ("<strides=[3,2]>", (4, 5, 1, 1)),
+    "dilated": ("<strides=[2,1], dilations=[2,3]>", (4, 5, 2, 2)),
+    "groups": ("<group=2, strides=[2,2]>", (4, 3, 3, 2)),
+    "depthwise": ("<group=4, strides=[2,2], pads=[1,1,1,1]>", (4, 1, 4, 4)),
+    "SAME_UPPER": ('<auto_pad="SAME_UPPER", strides=[2,2]>', (4, 5, 3, 3)),
+    "SAME_LOWER": ('<auto_pad="SAME_LOWER", strides=[2,2]>', (4, 5, 4, 4)),
+    "output shape": ("<strides=[2,2], output_shape=[19,15]>", (4, 5, 3, 3)),
+    "much cut off": ("<pads=[4,4,4,3]>", (4, 5, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+@pytest.mark.parametrize("bias", [False, True])
+def test_transposed_convolutions_equal_the_reference(case: str, bias: bool) -> None:
+    attributes, shape = TRANSPOSED[case]
+    constants = {"w": weights(*shape)}
+    names = "x, w"
+    if bias:
+        group = 2 if case == "groups" else 4 if case == "depthwise" else 1
+        constants["b"], names = weights(shape[1] * group), "x, w, b"
+    model = make(IMAGE, f"y = ConvTranspose{attributes}({names})", **constants)
+    imported = check_model(model)
+    assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
+    assert_near(model, imported)
+
+
+def test_a_transposed_convolution_along_one_axis_equals_the_reference() -> None:
+    body = "y = ConvTranspose<strides=[4], pads=[2,1]>(x, w)"
+    model = make("(float[N,4,9] x) => (float[N,C,L] y)", body, w=weights(4, 3, 7))
+    assert_near(model, check_model(model))
+
+
+REDUCTIONS = ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"]
+
+
+@pytest.mark.parametrize("op", REDUCTIONS)
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 3], [1, 2, 3], [-1, -2]])
+@pytest.mark.parametrize("keeps", [0, 1])
+def test_reductions_over_any_axes_equal_the_reference(op: str, axes: list[int], keeps: int) -> None:
+    rank = 4 if keeps else 4 - len(axes)
+    shape = ",".join(["N", *"ABC"][:rank])
+    body = f"y = {op}<keepdims={keeps}>(x, axes)"
+    constants = {"axes": np.array(axes, np.int64)}
+    model = make(f"(float[N,4,9,7] x) => (float[{shape}] y)", body, opset=21, ir=10, **constants)
+    assert_near(model, check_model(model), share=3e-3)
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_the_larger_and_the_smaller_of_tensors_equal_the_reference(op: str) -> None:
+    body = f"a = AveragePool<kernel_shape=[1,1]>(x) s = Sigmoid(x) y = {op}(a, s, x)"
+    model = make("(float[N,4,9,7] x) => (float[N,4,9,7] y)", body)
+    assert_near(model, check_model(model))

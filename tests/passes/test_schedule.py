@@ -130,6 +130,25 @@ def test_any_movement_puts_every_element_in_its_place(index: np.ndarray) -> None
     assert_equal(b, load_target("ou9x8"), b.lut(moved))
 
 
+@given(seed=st.integers(0, 99), gaps=st.booleans())
+def test_any_mix_of_two_values_puts_every_element_in_its_place(seed: int, gaps: bool) -> None:
+    b = GraphBuilder(seed, (4, 5, 3))
+    first, second = b.conv("x", 4), b.lut("x")
+    size = 4 * 5 * 4 + 4 * 5 * 3
+    index = b.random.integers(-1 if gaps else 0, size, (3, 6, 5))
+    y = b.mix(index, first, second)
+    assert_equal(b, load_target("ou9x8"), y)
+
+
+def test_two_values_interleave_column_by_column() -> None:
+    b = GraphBuilder(5, (4, 6, 3))
+    first, second = b.conv("x", 3), b.lut("x")
+    whole = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    y = b.mix(whole.transpose(1, 2, 0, 3).reshape(4, 12, 3), first, second)
+    program = assert_equal(b, load_target("ou9x8"), y)
+    assert max(buffer.shape[0] for core in program.cores for buffer in core.buffers) == 1
+
+
 def test_operands_broadcast_and_constants_add() -> None:
     b = GraphBuilder(8, (6, 5, 4))
     y = b.conv("x", 4)

@@ -206,6 +206,10 @@ class GraphBuilder:
         index = np.concatenate(pieces, axis=axis).astype(np.int32)
         return self._add(MoveNode(name, xs, output, index), index.shape)
 
+    def mix(self, index: NDArray[np.integer[Any]], *xs: str) -> str:
+        name, output = self._names("Mix")
+        return self._add(MoveNode(name, xs, output, index.astype(np.int32), 3), index.shape)
+
     def move(self, x: str, index: NDArray[np.integer[Any]], fill: int = 0) -> str:
         name, output = self._names("Move")
         return self._add(MoveNode(name, (x,), output, index.astype(np.int32), fill), index.shape)

@@ -7,8 +7,6 @@ AveragePool itself adds in float32, in an order that onnxruntime does not promis
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 from numpy.lib.stride_tricks import sliding_window_view
@@ -148,10 +146,17 @@ def average_counts(
 def spatial_axes(op: Op, net: Net) -> bool:
     """Whether a reduction is over exactly the axes behind batch and channel."""
     rank = len(net.shapes[op.inputs[0]])
+    return rank > 2 and reduced_axes(op, net) == set(range(2, rank))
+
+
+def reduced_axes(op: Op, net: Net) -> set[int] | None:
+    """The axes of a reduction; None when they are computed at run time."""
+    rank = len(net.shapes[op.inputs[0]])
     axes = op.attributes.get("axes")
-    if axes is None and op.input(1) and net.is_constant(op.input(1)):
-        axes = net.constant(op.input(1)).tolist()
-    if axes is None:
-        return False
-    wanted = set(range(2, rank))
-    return rank > 2 and {int(axis) % rank for axis in axes} == wanted and math.prod(wanted) > 0
+    if axes is None and op.input(1):
+        if not net.is_constant(op.input(1)):
+            return None
+        axes = net.constant(op.input(1)).reshape(-1).tolist()
+    if not axes:
+        return set() if op.attributes.get("noop_with_empty_axes") else set(range(rank))
+    return {int(axis) % rank for axis in axes}

@@ -37,6 +37,8 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Add": emit_binary,
     "Sub": emit_binary,
     "Mul": emit_binary,
+    "Max": emit_binary,
+    "Min": emit_binary,
     "Softmax": emit_softmax,
     "LRN": emit_lrn,
     "LayerNormalization": emit_layer_norm,

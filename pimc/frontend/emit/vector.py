@@ -58,7 +58,7 @@ def _clamp_limits(build: Builder, op: Op) -> tuple[np.float32, np.float32]:
 
 
 def emit_binary(build: Builder, op: Op) -> None:
-    """Add, Sub or Mul of two tensors, or of a tensor and a constant of its shape.
+    """Add, Sub, Mul, Max or Min of two tensors, or of a tensor and a constant of its shape.
 
     The first operand is written in the shape of the result, the second one where the machine
     cannot broadcast it.

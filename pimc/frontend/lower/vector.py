@@ -16,7 +16,7 @@ from pimc.frontend.lower.tables import FloatRegion
 from pimc.frontend.net import IntArray
 from pimc.frontend.regions import ELEMENTWISE
 
-_BINARY = {"Sum": "add", "Sub": "sub", "Mul": "mul"}
+_BINARY = {"Sum": "add", "Sub": "sub", "Mul": "mul", "Max": "max", "Min": "min"}
 
 
 def find_region(
@@ -150,7 +150,7 @@ def _axis_of(state: State, value: str, tensor: str) -> int:
 def _lower_binary(
     state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
 ) -> None:
-    """Add, Sub or Mul; the first operand has the shape of the result."""
+    """Add, Sub, Mul, Max or Min; the first operand has the shape of the result."""
     left, right = (_dequantize_of(model, name) for name in node.input)
     output, op = quantize.output[0], _BINARY[node.op_type]
     shape = state.infos[output].shape
