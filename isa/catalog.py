@@ -306,7 +306,7 @@ class LayerNorm(Instruction):
     source: Region
     gain: TableRef
     offset: TableRef
-    epsilon: float = 0.0
+    epsilon: float = 1.0
     scale: float = 1.0
     zero: int = 0
 
