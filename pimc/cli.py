@@ -8,6 +8,7 @@ from pimc.commands.compile import compile_command
 from pimc.commands.compress import compress
 from pimc.commands.inspect import inspect_command
 from pimc.commands.knowledge import doctor, explain, ops, targets
+from pimc.commands.noise import sweep_adc
 from pimc.commands.report import report
 from pimc.commands.run import run_command, verify_command
 from pimc.commands.studies import compare, reproduce, simulate
@@ -37,6 +38,7 @@ for command in (
     compress,
     simulate,
     report,
+    sweep_adc,
     reproduce,
     asm,
     fmt,

@@ -15,10 +15,12 @@ from isa.operands import Region
 from isa.program import Channel
 from runtime.analog import Place
 from runtime.analog_paths import AnalogCrossbars
+from runtime.observe import SumHistogram
 from runtime.paths import Crossbars
 from runtime.regions import Array, Box, Storage
 
 Action = Callable[[], bool]  # False: the instruction must wait, and is to be called again
+Programmed = Crossbars | AnalogCrossbars | SumHistogram
 Kind = TypeVar("Kind", bound=Instruction)
 Executor = Callable[["Binder", Any], Action]
 
@@ -90,7 +92,7 @@ class Binder:
     images: int
     env: MutableMapping[str, int]
     storages: Mapping[str, Storage]
-    matrices: Mapping[str, Crossbars | AnalogCrossbars]
+    matrices: Mapping[str, Programmed]
     tables: Mapping[str, Array]
     queues: Mapping[str, Queue]
     wake: Callable[[Queue], None]

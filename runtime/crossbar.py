@@ -44,17 +44,24 @@ def _group_sums(
     u: UInt8, matrix: BlockMatrix, group: int, adc_max: int
 ) -> tuple[NDArray[np.int64], int]:
     """``sum_t 2^t * min(sum_r bit_t * cell, adc_max)``, int64 [windows, columns of the group]."""
+    first, stop = (int(c) for c in matrix.column_start[group : group + 2])
+    total = np.zeros((len(u), stop - first), np.int64)
+    saturated = 0
+    for bit, sums in enumerate(bit_sums(u, matrix, group)):
+        saturated += int(np.count_nonzero(sums > adc_max))
+        total += np.minimum(sums, adc_max) << bit
+    return total, saturated
+
+
+def bit_sums(u: UInt8, matrix: BlockMatrix, group: int) -> Iterator[NDArray[np.int64]]:
+    """What the ADC sees of a row group, input bit by input bit, int64 [windows, columns]."""
     used = matrix.rows[group] >= 0
     inputs = u[:, matrix.rows[group][used]]
     first, stop = (int(c) for c in matrix.column_start[group : group + 2])
     cells = matrix.cell_values(first, stop)[:, used].astype(np.float64).T
-    total = np.zeros((len(u), stop - first), np.int64)
-    saturated = 0
     for bit in range(INPUT_BITS):
-        sums = ((inputs >> bit) & 1).astype(np.float64) @ cells  # exact: far below 2^53
-        saturated += int(np.count_nonzero(sums > adc_max))
-        total += np.minimum(sums, adc_max).astype(np.int64) << bit
-    return total, saturated
+        # exact: far below 2^53
+        yield (((inputs >> bit) & 1).astype(np.float64) @ cells).astype(np.int64)
 
 
 def route(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,7 +187,7 @@ def read_fault_map(file: Path, target: Target) -> NDArray[np.int64]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = [np.asarray(archive[name]) for name in MAP_ARRAYS]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, BadZipFile) as error:
         raise wrong(f"`{file}` is no fault map: {error}") from error
     sound = all(a.ndim == 1 and a.dtype.kind in "iu" for a in arrays)
     if not sound or len({len(array) for array in arrays}) > 1:

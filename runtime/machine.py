@@ -15,9 +15,8 @@ from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
 from runtime import execute, normalize, vector
-from runtime.analog_paths import AnalogCrossbars, program_device
+from runtime.binding import Programmed
 from runtime.counters import Counters, count_program
-from runtime.device import Device
 from runtime.kernel import choose_kernel
 from runtime.paths import Crossbars
 from runtime.regions import Array
@@ -40,29 +39,33 @@ class RunResult:
     tensors: dict[str, Array] = field(default_factory=dict)
 
 
+def exact_crossbars(program: Program, target: Target) -> Mapping[int, Mapping[str, Programmed]]:
+    """Every matrix on its quickest exact path. Raises PimError R720."""
+    kernel = choose_kernel()
+    return {
+        core.index: {
+            m.name: Crossbars(m.blocks, target.adc_max, kernel, m.name) for m in core.matrices
+        }
+        for core in program.cores
+    }
+
+
 class Machine:
     """A program with its crossbars programmed; run it as often as you like.
 
-    device: with its imperfections instead of the exact arithmetic of the instructions.
-    Raises PimError R713 when the program names what it does not declare, R73x for a device that
-    cannot be programmed so.
+    crossbars: core -> matrix name -> what takes the place of the exact products, such as a
+    device with imperfections. Raises PimError R713 when the program names what it does not declare.
     """
 
-    def __init__(self, program: Program, target: Target, device: Device | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        target: Target,
+        crossbars: Mapping[int, Mapping[str, Programmed]] | None = None,
+    ) -> None:
         self.program = program
         self.target = target
-        kernel = choose_kernel()
-        self._crossbars: Mapping[int, Mapping[str, Crossbars | AnalogCrossbars]]
-        if device is not None:
-            self._crossbars = program_device(program, device, kernel)
-        else:
-            self._crossbars = {
-                core.index: {
-                    m.name: Crossbars(m.blocks, target.adc_max, kernel, m.name)
-                    for m in core.matrices
-                }
-                for core in program.cores
-            }
+        self._crossbars = exact_crossbars(program, target) if crossbars is None else crossbars
         self._tables = {table.name: table.values for table in program.tables}
         self._state: State | None = None
         self._events: Counters | None = None

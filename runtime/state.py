@@ -12,10 +12,8 @@ from isa.catalog import Mvm, Recv, Send
 from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
-from runtime.analog_paths import AnalogCrossbars
-from runtime.binding import EXECUTORS, Action, Binder, Progress, Queue
+from runtime.binding import EXECUTORS, Action, Binder, Programmed, Progress, Queue
 from runtime.counters import Counters
-from runtime.paths import Crossbars
 from runtime.regions import Array, Storage
 
 SCRATCH_BYTES = 1 << 19  # gathered windows of one kernel call; half of a usual L2 cache
@@ -56,7 +54,7 @@ class State:
         self,
         program: Program,
         images: int,
-        crossbars: Mapping[int, Mapping[str, Crossbars | AnalogCrossbars]],
+        crossbars: Mapping[int, Mapping[str, Programmed]],
         tables: Mapping[str, Array],
     ) -> None:
         self.program = program
@@ -73,9 +71,7 @@ class State:
         self._tables = tables
         self.streams = [self._bind_core(core, crossbars[core.index]) for core in program.cores]
 
-    def _bind_core(
-        self, core: Core, crossbars: Mapping[str, Crossbars | AnalogCrossbars]
-    ) -> Stream:
+    def _bind_core(self, core: Core, crossbars: Mapping[str, Programmed]) -> Stream:
         storages = dict(self.globals)
         for buffer in core.buffers:
             array = np.zeros((self.images, *buffer.shape), DTYPES[buffer.dtype])

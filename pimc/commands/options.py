@@ -44,7 +44,12 @@ def read_target(name: str, overrides: tuple[str, ...]) -> Target:
     """The target of the options. Raises PimError U901 or T1xx."""
     from isa.target import load_target
 
-    return load_target(name, dict(_pair(text, "--set", "KEY=VALUE") for text in overrides))
+    return load_target(name, read_pairs(overrides, "--set", "KEY=VALUE"))
+
+
+def read_pairs(texts: tuple[str, ...], option: str, form: str) -> dict[str, str]:
+    """Values by key, from ``key=value``. Raises PimError U901."""
+    return dict(_pair(text, option, form) for text in texts)
 
 
 def read_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.compile import show_verification
+from pimc.commands.noise import device_option, verify_with_noise
 from pimc.commands.options import check_place, json_option, quiet_option
 from pimc.console import counting, show_json, show_table, show_warnings
 from pimc.report import document
+
+if TYPE_CHECKING:
+    from isa.container import Loaded
 
 PROGRAM = click.argument("program", type=click.Path(path_type=Path))
 
@@ -74,35 +79,53 @@ def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
 )
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many; 16 random ones.")
 @click.option("--per-layer", is_flag=True, help="List every tensor that was compared.")
+@click.option("--noise", is_flag=True, help="On a device with imperfections; see docs/device.md.")
+@device_option
+@click.option(
+    "--trials", type=click.IntRange(min=1), default=1, show_default=True, help="Devices to draw."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the devices.")
 @json_option
 @quiet_option
-def verify_command(
-    program: Path,
-    data: Path | None,
-    samples: int | None,
-    per_layer: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def verify_command(**arguments: Any) -> None:
     """Compare PROGRAM with onnxruntime on its reference model, and with the float model.
 
-    Every inner tensor is compared; exit code 1 when any integer differs.
+    Every inner tensor is compared; exit code 1 when any integer differs. With --noise, PROGRAM
+    runs on devices with imperfections instead, and is compared with its own exact run: accuracy
+    with 95 % intervals, differences in quantization steps (LSB), saturated conversions.
     """
+    if not arguments["noise"]:
+        given = click.get_current_context().get_parameter_source
+        for option in ("device", "trials", "seed"):
+            if given(option) is not ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{option} needs --noise")
     from isa import container
     from isa import verify as verifier
-    from pimc.check import verify_program
     from pimc.data import random_feeds, random_warning, read_data
-    from pimc.driver import load_models
 
+    program, data = arguments["program"], arguments["data"]
     loaded = container.load(program)
     verifier.check(loaded.program, loaded.target, loaded.source)
-    reference, float_model = load_models(program)
     if data is None:
         show_warnings([random_warning()])
-        feeds = random_feeds(loaded.program, samples or 16, seed=0)
+        feeds = random_feeds(loaded.program, arguments["samples"] or 16, seed=0)
     else:
-        feeds = read_data(data, samples)
-    with counting("verify", quiet or as_json) as progress:
+        feeds = read_data(data, arguments["samples"])
+    if arguments["noise"]:
+        verify_with_noise(program, loaded, feeds, arguments)
+    else:
+        _verify_exactly(program, loaded, feeds, arguments)
+
+
+def _verify_exactly(
+    program: Path, loaded: Loaded, feeds: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    from pimc.check import verify_program
+    from pimc.driver import load_models
+
+    data, as_json = arguments["data"], arguments["as_json"]
+    reference, float_model = load_models(program)
+    with counting("verify", arguments["quiet"] or as_json) as progress:
         found = verify_program(
             loaded.program,
             loaded.target,
@@ -117,7 +140,7 @@ def verify_command(
     if as_json:
         show_json(report)
     else:
-        if per_layer:
+        if arguments["per_layer"]:
             rows = [(layer["name"], layer["max_abs_diff_lsb"]) for layer in report["layers"]]
             show_table(("tensor", "largest difference, LSB"), rows)
         show_verification(report)
