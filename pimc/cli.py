@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pimc.commands.compare import compare
 from pimc.commands.compile import compile_command
 from pimc.commands.compress import compress
 from pimc.commands.inspect import inspect_command
@@ -11,7 +12,7 @@ from pimc.commands.knowledge import doctor, explain, ops, targets
 from pimc.commands.noise import sweep_adc
 from pimc.commands.report import report
 from pimc.commands.run import run_command, verify_command
-from pimc.commands.studies import compare, reproduce, simulate
+from pimc.commands.studies import reproduce, simulate
 from pimc.commands.text import asm, fmt
 from pimc.console import Commands
 from pimc.version import VERSION

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,19 +13,20 @@ from isa.matrix import BlockMatrix, fold
 from isa.target import Target
 from passes.best import SCHEMES, Objective, choose
 from passes.estimate import MappingCost, estimate
-from passes.graph import Graph, MatrixNode
+from passes.graph import MatrixNode
 from passes.mapping import MappedLayer
 from passes.mapping import Mapping as Mapped
-from passes.ou_tile import ou_tile
 from passes.schedule import Schedule
 from passes.split import Split
 from passes.weights import LayerWeights, layer_weights
-from pimc.check import verify_program
+from pimc.check import Answers, Verification, verify_program
+from pimc.compress import CompressionReport, Spec, compress, parse_compression
 from pimc.data import Array, random_feeds
-from pimc.frontend.build import Imported
+from pimc.frontend.build import Imported, import_model
 
-BEST = "best"
-FIGURES = (
+DENSE: Final = "dense"
+BEST: Final = "best"
+FIGURES: Final = (
     "stored_columns",
     "stored_cells",
     "crossbars",
@@ -38,29 +39,76 @@ FIGURES = (
     "time_ns",
     "time_equal_crossbars_ns",
 )
+PRAP_SPECS: Final = ("pattern:keep=4,group=2", "similar:t=0.75/0.375,group=2,joint=yes")
+# lossy rows: what is done to the weights by default, and the exact scheme that maps what is left
+LOSSY: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {"prap": (PRAP_SPECS, "dedup")}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One scheme on the whole network. equal: None when it was not run."""
+    """One scheme on the whole network.
+
+    table_capacity_bits: of the index memories of as many cores as the crossbars fill; tables
+    beyond it need larger ones, whose area ``cost.area_um2`` counts. equal: None when it was not
+    run. accuracy: top-1 on labelled samples. compression: of a lossy row, which maps, proves and
+    runs the integers of the *compressed* network.
+    """
 
     scheme: str
     cost: MappingCost
+    table_capacity_bits: int
     reconstructs: bool
     equal: bool | None
+    accuracy: float | None = None
+    compression: CompressionReport | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        return self.compression is not None
 
     def as_json(self) -> dict[str, Any]:
-        figures = {name: getattr(self.cost, name) for name in FIGURES}
-        return {
-            "scheme": self.scheme,
-            **figures,
+        row: dict[str, Any] = {"scheme": self.scheme, "lossy": self.is_lossy}
+        row |= {name: getattr(self.cost, name) for name in FIGURES}
+        row |= {
+            "table_capacity_bits": self.table_capacity_bits,
+            "tables_fit": self.cost.table_bits <= self.table_capacity_bits,
             "reconstructs": self.reconstructs,
             "equal": self.equal,
         }
+        if self.accuracy is not None:
+            row["accuracy"] = self.accuracy
+        if self.compression is not None:
+            row["compression"] = self.compression.as_json()
+        return row
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every scheme is tried on.
+
+    calibration: samples by input name, for the refit of lossy rows. data: samples to run, maybe
+    with ``labels``; None for ``samples`` random ones. lossy: specs in place of a lossy row's own.
+    """
+
+    objective: Objective = "energy"
+    samples: int = 1
+    calibration: Mapping[str, Array] | None = None
+    data: Mapping[str, Array] | None = None
+    lossy: tuple[Spec, ...] = ()
+
+
+@dataclass(eq=False)
+class _Network:
+    """One set of integer weights, and what is found out once for all schemes."""
+
+    imported: Imported
+    trial: Trial
+    dense_crossbars: dict[str, int] = field(default_factory=dict)
+    answers: Answers = field(default_factory=dict)
 
 
 def scheme_names() -> tuple[str, ...]:
-    """What can be compared; the plain mapping first, the optimizer last."""
+    """The exact schemes; the plain mapping first, the optimizer last."""
     return (*SCHEMES, BEST)
 
 
@@ -68,64 +116,126 @@ def compare_schemes(
     imported: Imported,
     target: Target,
     schemes: Sequence[str],
-    objective: Objective = "energy",
-    samples: int = 1,
-    progress: Callable[[str], None] = lambda scheme: None,
+    trial: Trial | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> list[Row]:
-    """One row per scheme, all bookkeeping charged, on the same integer weights.
+    """One row per scheme, all bookkeeping charged; exact ones on the same integer weights.
 
-    samples: random ones on which each scheme's program is run against onnxruntime; 0 for none.
-    Raises PimError U902 for unknown schemes, all of them.
+    Each scheme's program is run against onnxruntime on the trial's samples.
+    Raises PimError U902 for unknown schemes, all of them; U951 for a lossy row without
+    calibration data, and what `pimc.compress` raises.
     """
-    _check_names(schemes)
+    trial = trial or Trial()
+    _check_names(schemes, trial)
+    network = _Network(imported, trial)
     rows = []
     for scheme in schemes:
-        progress(scheme)
-        mapping, cost = _mapped(imported.graph, target, scheme, objective)
-        rows.append(Row(scheme, cost, _reconstructs(mapping), _equal(imported, mapping, samples)))
+        if scheme in LOSSY:
+            rows.append(_lossy_row(network, target, scheme, progress))
+        else:
+            rows.append(_row(network, target, scheme, scheme, progress))
     return rows
 
 
-def _check_names(schemes: Sequence[str]) -> None:
+def _check_names(schemes: Sequence[str], trial: Trial) -> None:
+    known = (*scheme_names(), *LOSSY)
     findings = Findings()
     for name in schemes:
-        if name not in scheme_names():
-            hint = f"the schemes are {', '.join(scheme_names())}"
-            if name == "prap":
-                hint = "prap changes weights: `pimc.compress` does that; then compare the result"
-            findings.error("U902", f"there is no exact scheme `{name}`", hint=hint)
+        if name not in known:
+            hint = f"the schemes are {', '.join(known)}"
+            findings.error("U902", f"there is no scheme `{name}`", hint=hint)
+        elif name in LOSSY and trial.calibration is None:
+            hint = "give samples with --calib FILE.npz, best a few hundred of the training set"
+            findings.error("U951", f"`{name}` refits weights on samples; there are none", hint=hint)
     findings.raise_if_any()
 
 
-def _mapped(
-    graph: Graph, target: Target, scheme: str, objective: Objective
-) -> tuple[Mapped, MappingCost]:
+def _lossy_row(
+    network: _Network, target: Target, scheme: str, progress: Callable[[str], None]
+) -> Row:
+    """Compress, import what is left, and map that by the row's exact scheme."""
+    trial, (defaults, mapping) = network.trial, LOSSY[scheme]
+    assert trial.calibration is not None, "checked before"
+    progress(f"{scheme}: compress")
+    specs = trial.lossy or tuple(map(parse_compression, defaults))
+    done = compress(network.imported.float_model, trial.calibration, specs)
+    imported = import_model(done.model, trial.calibration)
+    row = _row(_Network(imported, trial), target, scheme, mapping, progress)
+    return replace(row, compression=done.report)
+
+
+def _row(
+    network: _Network, target: Target, name: str, scheme: str, progress: Callable[[str], None]
+) -> Row:
+    progress(f"{name}: map")
+    mapping, cost = _mapped(network, target, scheme)
+    progress(f"{name}: prove")
+    reconstructs = _reconstructs(mapping)
+    progress(f"{name}: run")
+    found = _run(network, mapping)
+    cores = -(-cost.crossbars // target.crossbars_per_core)
+    return Row(
+        name,
+        cost,
+        8 * target.memory.index_bytes * cores,
+        reconstructs,
+        None if found is None else found.is_equal,
+        None if found is None else found.accuracy,
+    )
+
+
+def _mapped(network: _Network, target: Target, scheme: str) -> tuple[Mapped, MappingCost]:
     """All layers under one scheme, and the sum of their costs."""
+    graph = network.imported.graph
     layers: dict[str, MappedLayer] = {}
     total = MappingCost()
     for node in graph.nodes:
         if isinstance(node, MatrixNode):
             rows, columns, _ = graph.values[node.output].shape
-            weights = layer_weights(node)
-            blocks, cost = _layer(weights, rows * columns, target, scheme, objective)
+            blocks, cost = _layer(network, node, rows * columns, target, scheme)
             layers[node.name] = MappedLayer(node, blocks)
             total = total + cost
     return Mapped(graph, target, layers), total
 
 
 def _layer(
-    weights: LayerWeights, windows: int, target: Target, scheme: str, objective: Objective
+    network: _Network, node: MatrixNode, windows: int, target: Target, scheme: str
 ) -> tuple[BlockMatrix, MappingCost]:
+    weights, objective = layer_weights(node), network.trial.objective
     if scheme == BEST:
         choice = choose(weights, windows, target, objective)
         return choice.blocks, choice.cost
-    sizes = {"kernel_size": weights.kernel_size, "sections": len(weights.values)}
-    dense = estimate(ou_tile(weights, target), windows, target, objective=objective, **sizes)
-    blocks = SCHEMES[scheme](weights, target)
-    cost = estimate(
-        blocks, windows, target, crossbars=dense.crossbars, objective=objective, **sizes
+
+    def priced(name: str, crossbars: int | None = None) -> tuple[BlockMatrix, MappingCost]:
+        blocks = SCHEMES[name](weights, target)
+        return blocks, _cost(weights, blocks, windows, target, objective, crossbars)
+
+    if scheme == DENSE:
+        blocks, cost = priced(DENSE)
+        network.dense_crossbars[node.name] = cost.crossbars
+        return blocks, cost
+    if node.name not in network.dense_crossbars:
+        network.dense_crossbars[node.name] = priced(DENSE)[1].crossbars
+    return priced(scheme, network.dense_crossbars[node.name])
+
+
+def _cost(
+    weights: LayerWeights,
+    blocks: BlockMatrix,
+    windows: int,
+    target: Target,
+    objective: Objective,
+    crossbars: int | None,
+) -> MappingCost:
+    return estimate(
+        blocks,
+        windows,
+        target,
+        kernel_size=weights.kernel_size,
+        sections=len(weights.values),
+        crossbars=crossbars,
+        objective=objective,
     )
-    return blocks, cost
 
 
 def _reconstructs(mapping: Mapped) -> bool:
@@ -136,16 +246,18 @@ def _reconstructs(mapping: Mapped) -> bool:
     )
 
 
-def _equal(imported: Imported, mapping: Mapped, samples: int) -> bool | None:
-    """Whether the scheme's program computes onnxruntime's integers on random samples."""
-    if not samples:
+def _run(network: _Network, mapping: Mapped) -> Verification | None:
+    """The scheme's program against onnxruntime, tensor by tensor; None for no samples."""
+    trial, imported = network.trial, network.imported
+    if not trial.samples and trial.data is None:
         return None
     program = Schedule(grow=True).run(Split().run(mapping))
     target = mapping.target.with_mesh(len(program.cores))
     program = replace(program, target=target.name, target_sha256=target.sha256)
-    feeds: Mapping[str, Array] = random_feeds(program, samples, seed=0)
-    found = verify_program(program, target, imported.reference, None, feeds, per_layer=True)
-    return found.max_abs_diff_lsb == 0
+    feeds = trial.data or random_feeds(program, trial.samples, seed=0)
+    return verify_program(
+        program, target, imported.reference, None, feeds, per_layer=True, answers=network.answers
+    )
 
 
 def ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:

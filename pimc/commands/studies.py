@@ -1,104 +1,17 @@
-"""``pimc compare``, ``pimc simulate`` and ``pimc reproduce``: figures for architects."""
+"""``pimc simulate`` and ``pimc reproduce``: figures for architects."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from pimc.commands.options import json_option, quiet_option, read_target, target_options
-from pimc.console import phases, show_json, show_table, show_warnings
+from pimc.commands.options import json_option
+from pimc.console import show_json, show_table
 from pimc.report import document
 
-if TYPE_CHECKING:
-    from pimc.compare import Row
-
 PAPERS = ("prap-pim", "yu", "pattpim")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--schemes", help="Comma-separated; all exact ones by default, dense first.")
-@click.option(
-    "--optimize",
-    type=click.Choice(["energy", "latency", "area"]),
-    default="energy",
-    show_default=True,
-    help="What `best` minimizes.",
-)
-@click.option("--calib", type=click.Path(path_type=Path), help="Samples for the ranges, npz.")
-@click.option(
-    "--samples",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Random samples to run each program on.",
-)
-@target_options
-@json_option
-@quiet_option
-def compare(**arguments: Any) -> None:
-    """Map MODEL by every exact scheme; prove, run and price each.
-
-    Costs count every fire, conversion, route and table bit. Each scheme's program is run on
-    --samples random samples against onnxruntime.
-    """
-    target = read_target(arguments["target"], arguments["overrides"])
-    from pimc.compare import compare_schemes, scheme_names
-    from pimc.data import LABELS, read_data
-    from pimc.frontend.build import import_model
-
-    calibration = None
-    if arguments["calib"] is not None:
-        calibration = read_data(arguments["calib"])
-        calibration.pop(LABELS, None)
-    names = arguments["schemes"].split(",") if arguments["schemes"] else scheme_names()
-    imported = import_model(arguments["model"], calibration)
-    show_warnings(imported.warnings)
-    with phases(arguments["quiet"]) as progress:
-        rows = compare_schemes(
-            imported, target, names, arguments["optimize"], arguments["samples"], progress
-        )
-    if arguments["as_json"]:
-        figures = {"model": str(arguments["model"]), "rows": [row.as_json() for row in rows]}
-        inputs = (arguments["model"], arguments["calib"])
-        show_json(document("compare", figures, target, inputs))
-    else:
-        _show_rows(rows)
-
-
-def _show_rows(rows: list[Row]) -> None:
-    from pimc.compare import ratios
-
-    headers = (
-        "scheme", "columns", "crossbars", "conversions", "routes", "table bits",
-        "energy uJ", "time us", "cells/", "energy/", "time/", "proved", "equal",
-    )  # fmt: skip
-    table = []
-    for row, ratio in zip(rows, ratios(rows), strict=True):
-        cost = row.cost
-        table.append(
-            (
-                row.scheme,
-                cost.stored_columns,
-                cost.crossbars,
-                cost.conversions,
-                cost.route_adds,
-                cost.table_bits,
-                f"{cost.energy_pj / 1e6:.4g}",
-                f"{cost.time_equal_crossbars_ns / 1e3:.4g}",
-                f"{ratio['stored_cells']:.2f}x",
-                f"{ratio['energy_pj']:.2f}x",
-                f"{ratio['time_equal_crossbars_ns']:.2f}x",
-                "yes" if row.reconstructs else "NO",
-                {True: "yes", False: "NO", None: "-"}[row.equal],
-            )
-        )
-    show_table(headers, table)
-    click.echo(
-        f"cells/, energy/, time/: times better than {rows[0].scheme}; time with dense's crossbars"
-    )
 
 
 @click.command()

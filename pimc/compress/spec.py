@@ -15,8 +15,22 @@ from isa.diagnostics import Diagnostic, PimError
 Number = TypeVar("Number", int, float)
 
 
+class _Text:
+    """Specs print as what `parse_compression` reads, without what is left at its default."""
+
+    kind: ClassVar[str]
+
+    def __str__(self) -> str:
+        given = [
+            f"{entry.name}={_example(getattr(self, entry.name))}"
+            for entry in fields(self)  # type: ignore[arg-type]  # all of them are dataclasses
+            if getattr(self, entry.name) != entry.default
+        ]
+        return f"{self.kind}:{','.join(given)}" if given else self.kind
+
+
 @dataclass(frozen=True)
-class PatternSpec:
+class PatternSpec(_Text):
     """Pattern pruning of kernels of 9 positions (passes.pattern_prune, passes.pattern_search).
 
     keep: positions left of 9. patterns: shapes in a dictionary. dictionary: "local" (one per
@@ -37,7 +51,7 @@ class PatternSpec:
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class InputSpec(_Text):
     """Pruning of inputs of 1x1 and fully connected layers: ``keep`` of each ``group`` (PRAP)."""
 
     kind: ClassVar[str] = "inputs"
@@ -48,7 +62,7 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class IdenticalSpec:
+class IdenticalSpec(_Text):
     """Identical translation; t as in `passes.translate_identical`.
 
     group: input channels of a pattern where kernels have more than one position; inputs: the same
@@ -64,7 +78,7 @@ class IdenticalSpec:
 
 
 @dataclass(frozen=True)
-class SimilarSpec:
+class SimilarSpec(_Text):
     """Similar translation; t: fraction of the outputs whose patterns are stored."""
 
     kind: ClassVar[str] = "similar"
@@ -78,7 +92,7 @@ class SimilarSpec:
 
 
 @dataclass(frozen=True)
-class ChannelSpec:
+class ChannelSpec(_Text):
     """Channel pruning; keep: fraction of each set of channels that stays."""
 
     kind: ClassVar[str] = "channel"

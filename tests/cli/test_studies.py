@@ -1,4 +1,4 @@
-"""``pimc compare``, ``pimc simulate`` and ``pimc reproduce`` on a small network."""
+"""``pimc simulate`` and ``pimc reproduce`` on a small network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pimc.cli import main
-from pimc.compare import FIGURES, scheme_names
 
 MODELS = Path(__file__).parents[2] / "models"
 LENET = MODELS / "lenet5_fmnist.onnx"
@@ -18,36 +17,6 @@ CALIBRATION = MODELS / "fmnist_calib.npz"
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-@pytest.mark.parametrize(
-    ("objective", "figure"),
-    [("energy", "energy_pj"), ("latency", "time_equal_crossbars_ns"), ("area", "area_um2")],
-)
-def test_best_is_at_least_as_good_as_every_scheme(objective: str, figure: str) -> None:
-    result = run(
-        "compare", LENET, "--calib", CALIBRATION, "--optimize", objective, "--samples", 0, "--json"
-    )
-    assert result.exit_code == 0, result.stderr
-    rows = json.loads(result.stdout)["rows"]
-    assert [row["scheme"] for row in rows] == list(scheme_names())
-    assert rows[-1][figure] <= min(row[figure] for row in rows) * (1 + 1e-9)
-    assert all(row["reconstructs"] is True for row in rows)
-
-
-def test_every_scheme_s_program_equals_onnxruntime() -> None:
-    result = run("compare", LENET, "--calib", CALIBRATION, "--samples", 3, "--json")
-    assert result.exit_code == 0, result.stderr
-    rows = json.loads(result.stdout)["rows"]
-    assert all(row["equal"] is True for row in rows)
-    assert all(set(FIGURES) <= set(row) for row in rows)
-
-
-def test_unknown_schemes_are_all_named() -> None:
-    result = run("compare", LENET, "--calib", CALIBRATION, "--schemes", "dense,prap,magic")
-    assert result.exit_code == 2
-    assert "`prap`" in result.stderr
-    assert "`magic`" in result.stderr
 
 
 def test_simulate_reports_time_energy_and_area_and_writes_a_trace(tmp_path: Path) -> None:

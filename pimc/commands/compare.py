@@ -1,0 +1,167 @@
+"""``pimc compare``: mapping schemes side by side, as a table, as JSON and as a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pimc.commands.options import (
+    check_place,
+    json_option,
+    quiet_option,
+    read_target,
+    target_options,
+)
+from pimc.console import phases, show_json, show_table, show_warnings
+from pimc.report import document
+
+if TYPE_CHECKING:
+    from pimc.compare import Row, Trial
+
+HEADERS = (
+    "scheme", "columns", "crossbars", "conversions", "routes", "table bits",
+    "energy uJ", "time us", "area mm2", "cells/", "energy/", "time/", "proved", "equal",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--schemes",
+    help="Comma-separated; all exact ones by default, dense first. `prap` is lossy: it prunes and "
+    "ties the weights before they are mapped.",
+)
+@click.option(
+    "--optimize",
+    type=click.Choice(["energy", "latency", "area"]),
+    default="energy",
+    show_default=True,
+    help="What `best` minimizes.",
+)
+@click.option(
+    "--calib", type=click.Path(path_type=Path), help="Samples for the ranges and for refits, npz."
+)
+@click.option(
+    "--compress",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help="What `prap` does to the weights, as in `pimc compress`. Repeatable.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Samples to run each program on, npz; with `labels` also its accuracy.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    help="Run on so many: the first of --data (all by default), else random ones (1 by default).",
+)
+@click.option("--figure", type=click.Path(path_type=Path), help="Bars, as .svg, .png or .pdf.")
+@target_options
+@json_option
+@quiet_option
+def compare(**arguments: Any) -> None:
+    """Map MODEL by every exact scheme; prove, run and price each.
+
+    Costs count every fire, conversion, route and table bit. Each scheme's program is run against
+    onnxruntime. A lossy scheme (`prap`) is proved and run on the integers that it leaves.
+    """
+    target = read_target(arguments["target"], arguments["overrides"])
+    figure = arguments["figure"]
+    if figure is not None:
+        from pimc.compare_figure import check_figure, draw
+
+        check_place(figure, is_folder=False)
+        check_figure(figure)
+    from pimc.compare import compare_schemes, scheme_names
+    from pimc.frontend.build import import_model
+
+    trial = _trial(arguments)
+    names = arguments["schemes"].split(",") if arguments["schemes"] else scheme_names()
+    with phases(arguments["quiet"]) as progress:
+        progress("import")
+        imported = import_model(arguments["model"], trial.calibration)
+        rows = compare_schemes(imported, target, names, trial, progress)
+    show_warnings(imported.warnings)
+    if figure is not None:
+        draw(rows, f"{arguments['model'].stem} on {target.name}", figure)
+    if arguments["as_json"]:
+        figures = {"model": str(arguments["model"]), "rows": [row.as_json() for row in rows]}
+        inputs = (arguments["model"], arguments["calib"], arguments["data"])
+        show_json(document("compare", figures, target, inputs))
+    else:
+        _show_rows(rows)
+
+
+def _trial(arguments: dict[str, Any]) -> Trial:
+    from pimc.compare import Trial
+    from pimc.compress import parse_compression
+    from pimc.data import LABELS, read_data
+
+    calibration = data = None
+    samples = 1 if arguments["samples"] is None else arguments["samples"]
+    if arguments["calib"] is not None:
+        calibration = read_data(arguments["calib"])
+        calibration.pop(LABELS, None)
+    if arguments["data"] is not None and samples:
+        data = read_data(arguments["data"], arguments["samples"])
+    specs = tuple(parse_compression(spec) for spec in arguments["specs"])
+    return Trial(arguments["optimize"], samples, calibration, data, specs)
+
+
+def _show_rows(rows: list[Row]) -> None:
+    from pimc.compare import ratios
+
+    has_accuracy = any(row.accuracy is not None for row in rows)
+    table = []
+    for row, ratio in zip(rows, ratios(rows), strict=True):
+        cost = row.cost
+        line: tuple[object, ...] = (
+            row.scheme + " (lossy)" * row.is_lossy,
+            cost.stored_columns,
+            cost.crossbars,
+            cost.conversions,
+            cost.route_adds,
+            cost.table_bits,
+            f"{cost.energy_pj / 1e6:.4g}",
+            f"{cost.time_equal_crossbars_ns / 1e3:.4g}",
+            f"{cost.area_um2 / 1e6:.3g}",
+            f"{ratio['stored_cells']:.2f}x",
+            f"{ratio['energy_pj']:.2f}x",
+            f"{ratio['time_equal_crossbars_ns']:.2f}x",
+            "yes" if row.reconstructs else "NO",
+            {True: "yes", False: "NO", None: "-"}[row.equal],
+        )
+        if has_accuracy:
+            line += ("-" if row.accuracy is None else f"{row.accuracy:.1%}",)
+        table.append(line)
+    show_table((*HEADERS, "accuracy") if has_accuracy else HEADERS, table)
+    click.echo(
+        f"cells/, energy/, time/: times better than {rows[0].scheme}; time with dense's crossbars"
+    )
+    _show_notes(rows)
+
+
+def _show_notes(rows: list[Row]) -> None:
+    """What the table cannot say: tables beyond the index memories, and what was lost."""
+    beyond = [
+        f"{row.scheme} {row.cost.table_bits / row.table_capacity_bits:.1f}x"
+        for row in rows
+        if row.cost.table_bits > row.table_capacity_bits > 0
+    ]
+    if beyond:
+        click.echo(
+            "tables need larger index memories than those of the cores that the crossbars fill, "
+            f"which area mm2 counts: {', '.join(beyond)}"
+        )
+    for row in rows:
+        if row.compression is not None:
+            done = row.compression
+            click.echo(
+                f"{row.scheme}: lossy, {' '.join(done.specs)} left {done.kept:,} of "
+                f"{done.weights:,} weights, {done.stored:,} stored; proved and equal on these"
+            )
