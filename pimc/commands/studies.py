@@ -11,6 +11,7 @@ from pimc.commands.options import json_option
 from pimc.console import show_json, show_table
 from pimc.report import document
 
+WORST_LINKS = 3  # that `simulate` names
 PAPERS = ("prap-pim", "yu", "pattpim")
 
 
@@ -28,6 +29,7 @@ PAPERS = ("prap-pim", "yu", "pattpim")
 def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> None:
     """Simulate PROGRAM in time: interval, latency, energy, area, utilization."""
     from isa import container, verify
+    from pimc.report.waits import link_waits, wait_table
     from runtime.summary import summary
     from runtime.timing import simulate as run
     from runtime.trace import write_trace
@@ -52,6 +54,10 @@ def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> N
         if isinstance(value, int | float)
     ]
     show_table(("energy of one image", "uJ"), rows)
+    click.echo("an average matrix unit of each layer works and waits, us per image")
+    show_table(*wait_table(found, timeline))
+    for link, waited_ns in link_waits(timeline)[:WORST_LINKS]:
+        click.echo(f"messages wait {waited_ns / 1e3:,.2f} us per image for link {link}")
 
 
 @click.command()

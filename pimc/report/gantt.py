@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pimc.report.sheet import COMPUTING, Sheet
+from pimc.report.sheet import Sheet
 from pimc.report.units import engineering
+from pimc.report.waits import COMPUTING
 from runtime.timeline import Timeline, UnitTime
 
 IMAGES: Final = 4  # shown at most

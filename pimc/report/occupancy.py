@@ -12,8 +12,8 @@ from isa.matrix import BlockMatrix
 from pimc.report.sheet import Sheet
 
 WIDTH: Final = 1080
-GAP, LABEL, BELOW, BESIDE = 2, 16, 12, 22  # pixels between crossbars, above and around a layer
-HEIGHT: Final = 620  # wanted at most; decides how large a crossbar is drawn
+LABEL, BELOW, BESIDE = 16, 12, 22  # pixels above, below and beside a layer
+HEIGHT: Final = 760  # wanted at most; decides how large a crossbar is drawn
 SIZES: Final = (128, 96, 72, 56, 44, 34, 26, 20, 15, 12, 10, 8, 7, 6, 5, 4)
 _CHARACTER: Final = 6.6  # pixels of a label's letter
 MAX_BOXES: Final = 24_000  # more would make the page too large
@@ -92,10 +92,15 @@ def occupancy(sheet: Sheet) -> Occupancy:
     draw = _Drawing(layout.size, crossbar.rows, crossbar.columns, is_exact)
     rows = []
     for name, count, (x, y, width) in zip(names, counts, layout.places, strict=True):
-        parts = draw.parts(held[name], x, y + LABEL, max(1, width // (layout.size + GAP)))
+        parts = draw.parts(held[name], x, y + LABEL, max(1, width // _pitch(layout.size)))
         number, room = sheet.layer_names.index(name), int((width + BESIDE // 2) / _CHARACTER)
         rows.append(OccupancyRow(name, number, x, y, room, count, parts))
     return Occupancy(is_exact, layout.size, WIDTH, layout.height, rows)
+
+
+def _pitch(size: int) -> int:
+    """Pixels from crossbar to crossbar."""
+    return size + (2 if size > 10 else 1)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class _Layout:
     @staticmethod
     def make(size: int, counts: list[int], labels: list[int]) -> _Layout:
         """counts: crossbars of each layer. labels: letters that its label would like."""
-        pitch = size + GAP
+        pitch = _pitch(size)
         x = y = line = 0
         places = []
         for count, letters in zip(counts, labels, strict=True):
@@ -166,7 +171,7 @@ class _Drawing:
 
     def parts(self, held: list[_Held], left: int, top: int, across: int) -> list[CorePart]:
         """The crossbars of one layer, ``across`` side by side, core after core."""
-        pitch = self.size + GAP
+        pitch = _pitch(self.size)
         parts, before = [], 0
         for item in held:
             place = np.arange(before, before + len(item.crossbars))

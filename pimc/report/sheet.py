@@ -13,13 +13,13 @@ from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Program
 from isa.target import Target
 from pimc.report.documents import program_figures
+from pimc.report.waits import in_order
 from runtime.cost import Cost, price_program
 from runtime.summary import summary
 from runtime.timeline import Timeline
 from runtime.timing import simulate
 
 COMPILE_REPORT: Final = "report.json"
-COMPUTING: Final = ("matrix", "vector")  # units that do more than move
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,21 +41,8 @@ class Sheet:
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
-        """The layers of ``figures`` in the order in which they begin to compute.
-
-        Their place in it is their colour. ``first_work_ns`` is added to each: buffers are filled
-        long before anything arrives, so the first instruction would not tell them apart.
-        """
-        first = dict[str, float]()
-        for unit in self.timeline.all_units():
-            if unit.kind in COMPUTING:
-                start = unit.starts[0] * self.timeline.cycle_ns
-                first[unit.layer] = min(start, first.get(unit.layer, start))
-        found = [
-            {**layer, "first_work_ns": first.get(layer["name"], layer["first_start_ns"])}
-            for layer in self.figures["layers"]
-        ]
-        return sorted(found, key=lambda layer: float(layer["first_work_ns"]))
+        """The layers of ``figures`` as ``in_order`` gives them; their place is their colour."""
+        return in_order(self.figures, self.timeline)
 
     @property
     def layer_names(self) -> list[str]:

@@ -16,6 +16,7 @@ WAITS: Final[dict[str, tuple[str, ...]]] = {
     "own units": ("matrix", "vector", "memory", "receive", "send"),
     "issue": ("issue",),
 }
+COMPUTING: Final = ("matrix", "vector")  # units that do more than move
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,24 @@ class LayerPace:
     busy_ns: float
     waits_ns: dict[str, float]
     utilization: float
+
+
+def in_order(figures: Mapping[str, Any], timeline: Timeline) -> list[dict[str, Any]]:
+    """The layers of ``runtime.summary.summary`` in the order in which they begin to compute.
+
+    ``first_work_ns`` is added to each: buffers are filled long before anything arrives, so the
+    first instruction would not tell them apart.
+    """
+    first = dict[str, float]()
+    for unit in timeline.all_units():
+        if unit.kind in COMPUTING:
+            start = unit.starts[0] * timeline.cycle_ns
+            first[unit.layer] = min(start, first.get(unit.layer, start))
+    found = [
+        {**layer, "first_work_ns": first.get(layer["name"], layer["first_start_ns"])}
+        for layer in figures["layers"]
+    ]
+    return sorted(found, key=lambda layer: float(layer["first_work_ns"]))
 
 
 def layer_paces(figures: Mapping[str, Any], timeline: Timeline) -> dict[str, LayerPace]:
@@ -60,3 +79,21 @@ def link_waits(timeline: Timeline) -> list[tuple[str, float]]:
     links = (*timeline.links, *timeline.global_links)
     waited = [(link.name, link.waited * ns) for link in links if link.waited]
     return sorted(waited, key=lambda item: (-item[1], item[0]))
+
+
+def wait_table(
+    figures: Mapping[str, Any], timeline: Timeline
+) -> tuple[list[str], list[tuple[str | float, ...]]]:
+    """Headers and lines for a terminal: layer by layer, microseconds per image.
+
+    Waits that no layer has are left out.
+    """
+    paces = layer_paces(figures, timeline)
+    waits = [wait for wait in WAITS if any(pace.waits_ns[wait] for pace in paces.values())]
+    rows = list[tuple[str | float, ...]]()
+    for layer in in_order(figures, timeline):
+        pace = paces[layer["name"]]
+        times = (pace.busy_ns, *(pace.waits_ns[wait] for wait in waits))
+        works = round(100 * pace.utilization, 1)
+        rows.append((pace.name, layer["cores"], works, *(round(ns / 1e3, 1) for ns in times)))
+    return ["layer", "cores", "works %", "busy", *(f"for {wait}" for wait in waits)], rows

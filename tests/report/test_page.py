@@ -217,6 +217,21 @@ def test_without_jinja2_there_is_one_clear_error(
     assert not list(tmp_path.iterdir())
 
 
+def test_simulate_names_what_each_layer_waits_for(lenet: Path) -> None:
+    found = json.loads(run("simulate", lenet, "--json").stdout)
+    lines = [line.split("  ") for line in run("simulate", lenet).stdout.splitlines()]
+    words = {line[0]: [word.strip() for word in line[1:] if word] for line in lines}
+    headers = words["layer"]
+    assert headers[:3] == ["cores", "works %", "busy"]
+    for layer in found["layers"]:
+        assert layer["cores"] == 1
+        shown = dict(zip(headers, map(float, words[layer["name"]]), strict=True))
+        waits = [value for header, value in shown.items() if header.startswith("for ")]
+        stalled_us = sum(layer["stall_ns"].values()) / 1e3
+        units = 1 if "matrix" in layer["busy_ns"] else len(layer["busy_ns"])
+        assert sum(waits) == pytest.approx(stalled_us / units, abs=0.051 * len(waits))
+
+
 def test_every_reason_to_wait_has_exactly_one_word() -> None:
     named = [reason for reasons in WAITS.values() for reason in reasons]
     assert sorted(named) == sorted(REASONS)

@@ -48,3 +48,18 @@ def lenet() -> tuple[GraphBuilder, str]:
     x = b.conv(x, 120, (5, 5))
     x = b.conv(x, 84)
     return b, b.conv(x, 10)
+
+
+def resnet18(side: int = 224) -> tuple[GraphBuilder, str]:
+    """ResNet-18 for images of ``side`` x ``side``: 21 weight layers, random weights."""
+    b = GraphBuilder(0, (side, side, 3))
+    x = b.conv("x", 64, (7, 7), (2, 2), pads=(3,) * 4)
+    x = b.pool("max", x, (3, 3), (2, 2), (1,) * 4)
+    for channels in (64, 128, 256, 512):
+        for block in range(2):
+            step = (2, 2) if block == 0 and channels > 64 else (1, 1)
+            y = b.conv(x, channels, (3, 3), step, pads=(1,) * 4)
+            y = b.conv(y, channels, (3, 3), pads=(1,) * 4)
+            x = b.binary("add", y, x if step == (1, 1) else b.conv(x, channels, stride=step))
+    rows = b.values[x].shape[0]
+    return b, b.conv(b.pool("sum", x, (rows, rows)), 1000)
