@@ -241,8 +241,13 @@ def _too_much_memory(draft: CoreDraft, needed: int, target: Target) -> Diagnosti
         f"{target.memory.core_bytes} (largest: {rows} rows x {columns} x {channels} of "
         f"{largest.dtype})",
         at=Location(node=draft.layer),
-        hint="give the cores more memory with `--set memory.core_bytes=...`",
+        hint=f"give the cores more memory with `--set memory.core_bytes={_roomy(needed)}`",
     )
+
+
+def _roomy(size: int) -> int:
+    """The memory size to propose for ``size`` bytes of buffers: a power of two."""
+    return 1 << (size - 1).bit_length()
 
 
 def _bytes(dtype: str, shape: tuple[int, int, int]) -> int:

@@ -15,6 +15,7 @@ from pimc.frontend.batch import spread_batch
 from pimc.frontend.calibrate import Method, calibrate
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
+from pimc.frontend.fold import fold_constants
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
@@ -102,6 +103,7 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> Net:
 
 def _annotated(normalized: Normalized) -> Net:
     net = build_net(normalized.model, normalized.outputs, normalized.batched)
+    fold_constants(net)
     annotate(net)
     expand(net)
     simplify(net)

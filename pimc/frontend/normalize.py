@@ -8,6 +8,7 @@ vanishes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from pimc.frontend.net import MICROSOFT, OPSET
 from pimc.frontend.session import run_on_zeros
 
 IR_VERSION = 10
+logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)  # `fold` does what it could not
 _UNLIMITED = 2**40
 _BOUNDED = frozenset(("Clip", "Max", "Min", "Pad", "Where"))  # take infinity for "no limit"
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)

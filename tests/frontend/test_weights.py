@@ -188,3 +188,10 @@ def test_quantization_is_close_to_the_float_model() -> None:
         w=weights(8, 4, 3, 3), b=weights(8), v=weights(6, 8, 3, 3),
     )  # fmt: skip
     assert relative_error(model, random_feeds(model, 8, 0)) < 0.02
+
+
+def test_constants_that_only_onnxruntime_can_compute_are_folded() -> None:
+    body = "g = GatherElements<axis=1>(table, index) y = Add(x, g)"
+    constants = {"table": weights(3, 4), "index": np.array([[0, 3], [1, 1], [2, 0]])}
+    imported = check_model(make("(float[N,3,2] x) => (float[N,3,2] y)", body, **constants))
+    assert len(imported.graph.nodes) == 1
