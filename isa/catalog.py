@@ -187,6 +187,23 @@ class Lut(Instruction):
 
 
 @dataclass(frozen=True)
+class Lookup(Instruction):
+    """``into[w, c] = table[source[w], c]``: rows of a constant by number (an embedding).
+
+    source: s32, as many elements as ``into`` has columns; a negative one counts from the end.
+    table: [rows, C] of the destination type. A number that names no row stops the run.
+    """
+
+    mnemonic = "lookup"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    table: TableRef
+
+
+@dataclass(frozen=True)
 class Elementwise(Instruction):
     """Base of the instructions on two operands with a scale and a zero point each."""
 
@@ -360,7 +377,7 @@ class Lrn(Instruction):
 CATALOG: dict[str, type[Instruction]] = {
     cls.mnemonic: cls
     for cls in (
-        Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
+        Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut, Lookup,
         Add, Sub, Mul, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
     )
 }  # fmt: skip

@@ -231,6 +231,11 @@ RUNTIME: Final[dict[str, Code]] = {
         "A core received a message with more or fewer elements than its region holds, or the "
         "messages of a channel do not make up the tensor that the channel says it carries.",
     ),
+    "R714": Code(
+        "no such row",
+        "A lookup was given a number that names no row of its table: a token beyond the vocabulary "
+        "of the model.",
+    ),
     "R713": Code(
         "program and machine do not fit",
         "The program names a buffer, matrix, table, tensor or channel that it does not declare, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from isa.catalog import (
     Gather,
     LayerNorm,
     Load,
+    Lookup,
     Lrn,
     Lut,
     MatMul,
@@ -252,6 +254,22 @@ def _lut(site: Site, i: Lut) -> None:
     if table is not None and table.shape not in wanted:
         message = f"table {quoted(i.table)} is {list(table.shape)}, expected [256] or "
         site.error("V404", f"{message}{list(wanted[1])}", name_text(i.table))
+
+
+@checks(Lookup)
+def _lookup(site: Site, i: Lookup) -> None:
+    into, source = site.region("into"), site.region("source")
+    typed(site, source, ("s32",))
+    typed(site, into, BYTES)
+    if into is None:
+        return
+    if source is not None and math.prod(source.shape) != into.shape[0] * into.shape[1]:
+        message = f"`{source.text}` has {math.prod(source.shape)} numbers, `{into.text}` "
+        site.error("V404", f"{message}{into.shape[0] * into.shape[1]} columns", source.text)
+    table = site.table(i.table, into.dtype)
+    if table is not None and (table.ndim != 2 or table.shape[1] != into.shape[2]):
+        message = f"table {quoted(i.table)} is {list(table.shape)}, expected [rows, "
+        site.error("V404", f"{message}{into.shape[2]}]", name_text(i.table))
 
 
 @checks(Add, Sub, Mul, Max, Min)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isa.catalog import LayerNorm, Lrn, MatMul, Softmax
+from isa.catalog import LayerNorm, Lookup, Lrn, MatMul, Softmax
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Range
@@ -20,6 +20,7 @@ from passes.emit_constants import Constant
 from passes.graph import (
     BinaryNode,
     LayerNormNode,
+    LookupNode,
     LrnNode,
     LutNode,
     Node,
@@ -101,6 +102,9 @@ class _Operands:
             if self._is_matrix(name):
                 found.append(buffer.box())
                 continue
+            if isinstance(self.head, LookupNode):  # a number per column
+                found.append(buffer.box(channels=piece))
+                continue
             columns = (0, piece[1] - piece[0]) if self._is_piecewise(name) else piece
             found.append(buffer.box(columns=columns if buffer.shape[1] > 1 else None))
         if self.constant is not None:
@@ -109,7 +113,7 @@ class _Operands:
 
     def _is_piecewise(self, name: str) -> bool:
         """Whether the operand travels in the same pieces as the result."""
-        if self._is_matrix(name):
+        if self._is_matrix(name) or isinstance(self.head, LookupNode):
             return False
         wiring = self.site.wiring
         rows, columns, _ = self.site.value(name).shape
@@ -131,6 +135,9 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
         return lut(site, node, into, operands[0])
     if isinstance(node, BinaryNode):
         return binary(site, node, into, operands[0], operands[1])
+    if isinstance(node, LookupNode):
+        table = site.tables.add(f"{node.name}.rows", site.value(node.output).dtype, node.table)
+        return Lookup(into, operands[0], table)
     if isinstance(node, SoftmaxNode):
         powers = site.tables.add(f"{node.name}.powers", "s32", node.powers)
         return Softmax(into, operands[0], powers, real(result.scale), result.zero)

@@ -29,7 +29,7 @@ class Value:
     """
 
     name: str
-    dtype: str  # "s8" or "u8"
+    dtype: str  # "s8" or "u8"; "s32" of row numbers
     shape: Shape
     scale: float | None
     zero: int
@@ -70,6 +70,16 @@ class MatrixNode(Node):
 @dataclass(frozen=True, eq=False)
 class LutNode(Node):
     """Any function of one 8-bit value: table [256] or [channels, 256], indexed from the minimum."""
+
+    table: NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class LookupNode(Node):
+    """Rows of a constant by number: the channels of the input are the columns of the output.
+
+    table: 8-bit integers [rows, channels].
+    """
 
     table: NDArray[np.integer]
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from isa.catalog import Load, Lookup
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.numerics import limits
-from isa.program import DTYPES, Program, Tensor
+from isa.program import DTYPES, Program, Tensor, walk
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -209,8 +210,11 @@ def to_real(tensor: Tensor, values: Array) -> Array:
 def random_feeds(program: Program, samples: int, seed: int) -> Feeds:
     """Seeded random samples: floats uniform over what the input can represent, or integers."""
     generator, feeds = np.random.default_rng(seed), Feeds()
+    rows = _looked_up_rows(program)
     for tensor in ports(program, "input"):
         low, high = limits(DTYPES[tensor.dtype])
+        if tensor.name in rows:
+            low, high = 0, rows[tensor.name] - 1
         shape = (samples, *tensor.onnx_shape)
         steps = generator.integers(low, high, shape, endpoint=True)
         if tensor.scale is None:
@@ -218,6 +222,20 @@ def random_feeds(program: Program, samples: int, seed: int) -> Feeds:
         else:
             feeds[tensor.onnx_name] = to_real(tensor, steps)
     return feeds
+
+
+def _looked_up_rows(program: Program) -> dict[str, int]:
+    """By input tensor, the rows of the smallest table that its numbers pick from."""
+    tables = {table.name: len(table.values) for table in program.tables}
+    rows: dict[str, int] = {}
+    for core in program.cores:
+        steps = list(walk(core.body))
+        loaded = {i.into.name: i.source.name for i in steps if isinstance(i, Load)}
+        for i in steps:
+            if isinstance(i, Lookup) and i.source.name in loaded:
+                name = loaded[i.source.name]
+                rows[name] = min(tables[i.table], rows.get(name, tables[i.table]))
+    return rows
 
 
 def random_warning() -> Diagnostic:

@@ -31,6 +31,10 @@ class Oracle:
         self._batched = batched
         self._batch = _fixed_batch(model, batched) or int(is_single or not all(batched.values()))
         self._session = _session(model)
+        self._types = {
+            value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            for value in model.graph.input
+        }
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """The tensors ``names`` for samples [n, ...] by input name, each [n, ...].
@@ -50,6 +54,8 @@ class Oracle:
         ready = {}
         for name, values in feeds.items():
             chunk = values[at : at + step]
+            if chunk.dtype.kind in "iu":  # row numbers are 32 bits here and maybe 64 there
+                chunk = chunk.astype(self._types[name])
             filled = np.concatenate([chunk, *[chunk[-1:]] * (step - len(chunk))])
             ready[name] = filled if self._batched[name] else filled[0]
         try:

@@ -10,6 +10,7 @@ from isa.catalog import (
     Accumulate,
     Add,
     Elementwise,
+    Lookup,
     Lut,
     MatMul,
     Max,
@@ -20,6 +21,7 @@ from isa.catalog import (
     Sub,
     SumPool,
 )
+from isa.diagnostics import Diagnostic, PimError
 from isa.numerics import dequantize, limits, quantize, requantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array
@@ -70,6 +72,32 @@ def lut(bind: Binder, i: Lut) -> Action:
         return True
 
     return action
+
+
+@executes(Lookup)
+def lookup(bind: Binder, i: Lookup) -> Action:
+    into = bind.box(i.into)
+    read, write = bind.box(i.source).reader(), into.writer()
+    table, shape = bind.tables[i.table], into.shape
+    rows = len(table)
+
+    def action() -> bool:
+        numbers = read()
+        wrong = (numbers < -rows) | (numbers >= rows)
+        if wrong.any():
+            raise PimError(_no_such_row(i, int(numbers[wrong][0]), rows))
+        write(table[numbers].reshape(len(numbers), *shape))
+        return True
+
+    return action
+
+
+def _no_such_row(i: Lookup, number: int, rows: int) -> Diagnostic:
+    return Diagnostic(
+        "R714",
+        f"`{i.source.name}` holds {number}, but table `{i.table}` has {rows} rows",
+        hint=f"give numbers from {-rows} to {rows - 1}",
+    )
 
 
 _BINARY = {

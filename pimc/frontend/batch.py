@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimc.frontend.net import Net, Op
+from pimc.frontend.regions import is_lookup
 
 _REDUCTIONS = frozenset(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"))
 
@@ -29,6 +30,8 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if not before or not after or after[0] != before[0]:
         return False
     kind, rank = op.op_type, len(before)
+    if is_lookup(net, op):
+        return True
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
         return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":

@@ -19,7 +19,7 @@ import onnx
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.export import float_model
-from pimc.frontend.net import INT_NAMES, Array, Net, Port, QParams
+from pimc.frontend.net import INT_NAMES, NUMBER_TYPES, Array, Net, Port, QParams
 
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy")
@@ -88,6 +88,11 @@ def _feeds(
 
     def sample(port: Port, at: int) -> Array:
         shape = shapes[port.name]
+        if port.elem_type in NUMBER_TYPES:
+            rows = _rows(net, port)
+            numbers = random.integers(0, rows, shape) if data is None else data[port.name][at]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(port.elem_type)
+            return np.asarray(numbers, dtype).reshape(shape)
         if port.elem_type not in INT_NAMES:
             drawn = random.normal(0, 1, shape) if data is None else data[port.name][at]
             return np.asarray(drawn, np.float32).reshape(shape)
@@ -99,6 +104,12 @@ def _feeds(
         return steps * held.scale
 
     return ({port.name: sample(port, at) for port in net.inputs} for at in range(samples)), samples
+
+
+def _rows(net: Net, port: Port) -> int:
+    """Rows of the smallest constant that numbers pick from."""
+    tables = [op.inputs[0] for op in net.ops if port.tensor in op.inputs]
+    return min(net.shapes[name][0] for name in tables)
 
 
 def _checked_samples(

@@ -14,7 +14,7 @@ from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
-from pimc.frontend.regions import BINARY
+from pimc.frontend.regions import BINARY, is_lookup
 
 Check = Callable[[Net, Op], str | None]
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
@@ -193,13 +193,25 @@ def check_lrn(net: Net, op: Op) -> str | None:
 
 
 def check_move(net: Net, op: Op) -> str | None:
-    """Where the elements go must be known at compile time."""
+    """Where the elements go must be known at compile time; or a row is looked up."""
+    if is_lookup(net, op):
+        return _lookup(net, op)
     if net.is_constant(op.inputs[0]):
         return "it picks from a constant at run time"
     if op.op_type not in ("Reshape", "Expand", "Squeeze", "Unsqueeze"):
         late = [name for name in op.inputs[1:] if name and not net.is_constant(name)]
         if late:
             return f"`{late[0]}`, which says where elements go, is computed at run time"
+    return None
+
+
+def _lookup(net: Net, op: Op) -> str | None:
+    """One number per row of the result, out of a matrix."""
+    numbers, table = net.shapes[op.inputs[1]], net.shapes[op.inputs[0]]
+    if len(table) != 2 or int(op.attributes.get("axis", 0)) % 2:
+        return f"it picks from a constant of shape {list(table)}, not rows of a matrix"
+    if len(numbers) - int(op.inputs[1] in net.batched) != 1:
+        return f"its row numbers have shape {list(numbers)}; one axis behind the batch is supported"
     return None
 
 

@@ -19,7 +19,11 @@ def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
     """
     nodes = [node for op in net.ops for node in _nodes(op)]
     inputs = [
-        helper.make_tensor_value_info(p.tensor, onnx.TensorProto.FLOAT, net.shapes[p.tensor])
+        helper.make_tensor_value_info(
+            p.tensor,
+            p.elem_type if p.tensor in net.numbers else onnx.TensorProto.FLOAT,
+            net.shapes[p.tensor],
+        )
         for p in net.inputs
     ]
     names = dict.fromkeys([*(p.tensor for p in net.outputs), *extra_outputs])

@@ -25,6 +25,7 @@ NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
 DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
 ONNX_TYPES: dict[str, int] = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
 INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
+NUMBER_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 MICROSOFT = "com.microsoft"
 OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 
@@ -134,6 +135,11 @@ class Net:
     qparams: dict[str, QParams] = field(default_factory=dict)
     batched: set[str] = field(default_factory=set)
     notes: Findings = field(default_factory=Findings)
+
+    @property
+    def numbers(self) -> set[str]:
+        """Inputs that hold whole numbers to count by, such as tokens, and no quantities."""
+        return {port.tensor for port in self.inputs if port.elem_type in NUMBER_TYPES}
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is known at compile time, as floats, integers or 8-bit integers."""

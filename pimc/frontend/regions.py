@@ -67,7 +67,19 @@ def step_inputs(net: Net, step: Step) -> tuple[str, ...]:
     """The tensors that a step computes with, without constants."""
     if isinstance(step, Region):
         return (step.root,)
-    return tuple(dict.fromkeys(n for n in used_inputs(step) if not net.is_constant(n)))
+    return tuple(dict.fromkeys(quantities(net, step)))
+
+
+def quantities(net: Net, op: Op) -> list[str]:
+    """The inputs of an operator that are held in 8 bits: neither constants nor row numbers."""
+    numbers = net.numbers
+    return [name for name in used_inputs(op) if not net.is_constant(name) and name not in numbers]
+
+
+def is_lookup(net: Net, op: Op) -> bool:
+    """Whether an operator takes rows of a constant by numbers that are given at run time."""
+    is_gather = op.op_type == "Gather" and net.is_constant(op.inputs[0])
+    return is_gather and op.inputs[1] in net.numbers
 
 
 def step_outputs(step: Step) -> tuple[str, ...]:
@@ -81,15 +93,10 @@ def _held(net: Net) -> set[str]:
     held: repeat until nothing is added.
     """
     held = {port.tensor for port in (*net.inputs, *net.outputs)} | set(net.qparams)
+    held -= net.numbers
     while True:
         roots = _roots(net, held)
-        more = {
-            name
-            for op in net.ops
-            if op.output not in roots
-            for name in used_inputs(op)
-            if not net.is_constant(name)
-        }
+        more = {name for op in net.ops if op.output not in roots for name in quantities(net, op)}
         if more <= held:
             return held
         held |= more

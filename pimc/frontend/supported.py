@@ -9,13 +9,13 @@ import onnx
 
 from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
-from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op, used_inputs
+from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.qlinear import QLINEAR
-from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step
+from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step, is_lookup
 
 _FLOAT = onnx.TensorProto.FLOAT
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))
-_PORT_TYPES = frozenset((_FLOAT, *INT_NAMES))
+_PORT_TYPES = frozenset((_FLOAT, *INT_NAMES, *NUMBER_TYPES))
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,21 @@ def _refusal(
     return ("F211", reason, None) if reason else None
 
 
+def _check_numbers(net: Net, port: Port, findings: Findings) -> None:
+    """Whole numbers of 32 or 64 bits may only pick the rows of constants."""
+    at = Location(node=f"input `{port.name}`")
+    others = [op for op in net.ops if port.tensor in op.inputs and not is_lookup(net, op)]
+    if others or port.tensor in net.output_tensors():
+        users = ", ".join(f"{op.op_type} `{op.name}`" for op in others) or "the outputs"
+        findings.error(
+            "F214",
+            f"input `{port.name}` has elements of type "
+            f"{onnx.TensorProto.DataType.Name(port.elem_type).lower()}, which may only pick rows "
+            f"of a constant by Gather; it is used by {users}",
+            at,
+        )
+
+
 def _check_ports(net: Net, findings: Findings) -> None:
     for role, ports in (("input", net.inputs), ("output", net.outputs)):
         for port in ports:
@@ -170,6 +185,8 @@ def _check_ports(net: Net, findings: Findings) -> None:
                     "are supported",
                     at,
                 )
+            elif port.tensor in net.numbers:
+                _check_numbers(net, port, findings)
             elif role == "output" and net.is_constant(port.tensor):
                 findings.error("F211", f"output `{port.name}` is a constant", at)
     if not net.outputs:

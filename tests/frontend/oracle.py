@@ -15,6 +15,7 @@ from passes.graph import (
     BinaryNode,
     Graph,
     LayerNormNode,
+    LookupNode,
     LrnNode,
     LutNode,
     MatrixNode,
@@ -153,6 +154,10 @@ def _move(graph: Graph, node: MoveNode, *operands: Ints) -> Ints:
     return moved.astype(_dtype(graph.values[node.output]))
 
 
+def _lookup(graph: Graph, node: LookupNode, x: Ints) -> Ints:
+    return node.table[x.reshape(len(x), -1)].reshape(len(x), *graph.values[node.output].shape)
+
+
 def _softmax(graph: Graph, node: SoftmaxNode, x: Ints) -> Ints:
     distance = x.astype(np.int64) - x.max(axis=3, keepdims=True)
     powers = node.powers.astype(np.int64)[distance + 255]
@@ -196,6 +201,7 @@ def _lrn(graph: Graph, node: LrnNode, x: Ints) -> Ints:
 _EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
     MatrixNode: _matrix,
     LutNode: _lut,
+    LookupNode: _lookup,
     BinaryNode: _binary,
     PoolNode: _pool,
     MoveNode: _move,
@@ -307,6 +313,8 @@ def random_feeds(model: onnx.ModelProto, images: int, seed: int) -> dict[str, ND
         dtype = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
         if dtype == np.float32:
             feeds[port.name] = random.normal(0, 1, shape).astype(np.float32)
+        elif np.dtype(dtype).itemsize > 1:  # row numbers
+            feeds[port.name] = random.integers(0, 3, shape).astype(dtype)
         else:
             info = np.iinfo(dtype)
             feeds[port.name] = random.integers(info.min, info.max, shape, dtype, endpoint=True)

@@ -19,7 +19,6 @@ CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
 REFUSED = {
     "Conv3d": "it has 3 spatial axes",
     "Pool3d": "it has 3 spatial axes",
-    "Embedding": "picks from a constant",
     "log_softmax": "LogSoftmax",
     "LogSoftmax": "LogSoftmax",
 }

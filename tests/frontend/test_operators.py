@@ -11,6 +11,7 @@ from frontend.oracle import check_model, random_feeds, run_onnx
 from passes.graph import (
     BinaryNode,
     LayerNormNode,
+    LookupNode,
     LutNode,
     MatrixNode,
     MoveNode,
@@ -457,3 +458,13 @@ def test_the_larger_and_the_smaller_of_tensors_equal_the_reference(op: str) -> N
     body = f"a = AveragePool<kernel_shape=[1,1]>(x) s = Sigmoid(x) y = {op}(a, s, x)"
     model = make("(float[N,4,9,7] x) => (float[N,4,9,7] y)", body)
     assert_near(model, check_model(model))
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32"])
+def test_an_embedding_picks_rows_by_numbers(kind: str) -> None:
+    constants = {"table": weights(11, 6), "w": weights(6, 4)}
+    body = "e = Gather(table, t) y = MatMul(e, w)"
+    model = make(f"({kind}[N,5] t) => (float[N,5,4] y)", body, **constants)
+    numbers = np.random.default_rng(0).integers(-11, 11, (3, 5)).astype(kind)
+    imported = check_model(model, feeds={"t": numbers})
+    assert [type(node) for node in imported.graph.nodes] == [LookupNode, MatrixNode]

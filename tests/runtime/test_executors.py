@@ -19,6 +19,7 @@ from isa.catalog import (
     Gather,
     LayerNorm,
     Load,
+    Lookup,
     Lrn,
     Lut,
     MatMul,
@@ -30,6 +31,7 @@ from isa.catalog import (
     Sub,
     SumPool,
 )
+from isa.diagnostics import PimError
 from isa.instruction import Instruction
 from isa.operands import Affine, Region, Span, region
 from isa.program import DTYPES, Buffer, Core, Loop, Program, Table, Tensor
@@ -198,6 +200,18 @@ def test_layer_normalization_is_that_of_float64_within_one_step(target: Target, 
     expected = np.rint((real * tables["gain"] + tables["offset"]) / 0.03) + 4
     assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
     assert len(np.unique(out)) > 3
+
+
+def test_a_lookup_picks_rows_and_refuses_numbers_beyond_the_table(target: Target) -> None:
+    rng = np.random.default_rng(0)
+    table = random(rng, (7, 4), np.int8)
+    numbers = np.array([[0, 6, -1], [3, -7, 2]], np.int32).reshape(2, 1, 1, 3)
+    i = Lookup(Region("into"), Region("numbers"), "table")
+    into = np.zeros((2, 1, 3, 4), np.int8)
+    out = run_one(target, i, {"numbers": numbers}, into, {"table": table})
+    assert (out[:, 0] == table[numbers[:, 0, 0]]).all()
+    with pytest.raises(PimError, match=r"R714.*holds 7, but table `table` has 7 rows"):
+        run_one(target, i, {"numbers": numbers + 1}, into, {"table": table})
 
 
 @seeds

@@ -6,14 +6,27 @@ import numpy as np
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, IntArray, Op, QParams
+from pimc.frontend.regions import is_lookup
 
 _RESHAPES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 def emit_move(build: Builder, op: Op) -> None:
     """One operator that moves integers; its result is held as its input is."""
+    if is_lookup(build.net, op):
+        _emit_lookup(build, op)
+        return
     outputs = [build.hold(name) if name else "" for name in op.outputs]
     _write(build, op, build.ints[op.inputs[0]], build.qparams[op.inputs[0]], outputs)
+
+
+def _emit_lookup(build: Builder, op: Op) -> None:
+    """Rows of a table whose integers are those of the result."""
+    held = build.qparams[op.output]
+    rows = held.quantize(build.net.constant(op.inputs[0]))
+    table = build.constant(f"{op.inputs[0]}_quantized", rows)
+    output = build.hold(op.output)
+    build.node("Gather", [table, build.ints[op.inputs[1]]], [output], op.name, axis=0)
 
 
 def _raw(build: Builder, name: str, held: QParams) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from passes.graph import LookupNode
 from pimc.frontend.lower.model import ReferenceModel, attributes
 from pimc.frontend.lower.state import CONSTANT, Elements, State
 from pimc.frontend.regions import MOVES
@@ -19,6 +20,10 @@ _NOT_IN_ONNXRUNTIME = frozenset(("DepthToSpace", "SpaceToDepth"))  # on 32-bit i
 
 def lower_move(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
     """Apply one operator to the element numbers of its inputs."""
+    if node.op_type == "Gather" and model.is_constant(node.input[0]):
+        if node.input[1] in state.held:  # else a step of a softmax
+            _lower_lookup(state, model, node)
+        return
     sources = [name for name in node.input if name in state.held]
     if not sources:
         return  # behind a product of many rows, which has made the value of this result
@@ -37,6 +42,14 @@ def lower_move(state: State, model: ReferenceModel, node: onnx.NodeProto) -> Non
     for name, elements in zip(node.output, results, strict=True):
         if name in state.infos:
             state.moved(name, elements, state.held[sources[0]].qparams)
+
+
+def _lower_lookup(state: State, model: ReferenceModel, node: onnx.NodeProto) -> None:
+    """Rows of a constant; what the integers mean, the first reader says."""
+    numbers, output = node.input[1], node.output[0]
+    source = state.value_of(numbers, 0)
+    name = state.make(output, len(state.infos[output].shape) - 1, None)
+    state.nodes.append(LookupNode(node.name, (source,), name, model.array(node.input[0])))
 
 
 def _with_batch(state: State, tensor: str) -> Elements:

@@ -18,7 +18,7 @@ from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Shape
 from passes.graph import Graph, LutNode, MoveNode, Node, Value
 from pimc.frontend.emit.builder import BATCH, SUFFIX
-from pimc.frontend.net import NUMPY_TYPES, QParams
+from pimc.frontend.net import NUMBER_TYPES, NUMPY_TYPES, QParams
 
 Elements = NDArray[np.int64]
 CONSTANT = -1024  # element number of integer constant c: CONSTANT - c
@@ -285,16 +285,18 @@ class State:
 
 
 def graph_infos(model: onnx.ModelProto) -> dict[str, Info]:
-    """Types and shapes of the 8-bit tensors that a model declares."""
+    """Types and shapes of the 8-bit tensors that a model declares, and of its row numbers."""
     names = {onnx.TensorProto.INT8: "s8", onnx.TensorProto.UINT8: "u8"}
     graph = model.graph
+    numbers = {value.name for value in graph.input}
     found: dict[str, Info] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
-        if tensor.elem_type not in names:
+        is_number = value.name in numbers and tensor.elem_type in NUMBER_TYPES
+        if tensor.elem_type not in names and not is_number:
             continue
         sizes = tensor.shape.dim
         batched = bool(sizes) and sizes[0].dim_param == BATCH
         fixed = tuple(int(dim.dim_value) for dim in (sizes[1:] if batched else sizes))
-        found[value.name] = Info(names[tensor.elem_type], fixed, batched)
+        found[value.name] = Info(names.get(tensor.elem_type, "s32"), fixed, batched)
     return found
