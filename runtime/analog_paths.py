@@ -1,28 +1,140 @@
-"""The way a non-ideal matrix takes: NumPy's definition."""
+"""The ways of a non-ideal matrix: NumPy's definition, and the C kernel with the same bits."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.matrix import BlockMatrix
 from isa.program import Program
-from runtime.analog import AnalogMatrix, Place, analog_matrix, analog_product
+from runtime.analog import TILE, AnalogMatrix, Place, analog_matrix, analog_product, scaled
 from runtime.crossbar import Int32, UInt8
 from runtime.device import Device, Faults, effective_cells
+from runtime.draws import normal_pool
 from runtime.kernel import Kernel
+
+LARGEST_CODE = 255  # of the C kernel
 
 
 class AnalogCrossbars:
-    """A programmed non-ideal matrix, prepared once for many products. path: "analog"."""
+    """A programmed non-ideal matrix, prepared once for many products.
+
+    path: "analog" in C, "analog-numpy" where there is no C kernel or sums do not fit 16 bits.
+    """
 
     def __init__(self, matrix: AnalogMatrix, kernel: Kernel) -> None:
-        self.matrix = matrix
-        self.path = "analog"
+        extension = load_device_extension() if kernel.extension is not None else None
+        self.path = "analog-numpy"
+        self._matrix: AnalogMatrix | None = matrix
+        self._step = matrix.step
+        self._level = kernel.level
+        if extension is not None and matrix.narrow and len(matrix.thresholds) <= LARGEST_CODE:
+            self.path = "analog"
+            self._product = extension.product
+            self._plan = make_device_plan(extension, matrix)
+            self._matrix = None  # the plan holds what C needs, in a quarter of the memory
 
     def multiply(self, u: UInt8, out: Int32, place: Place) -> int:
         """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations.
 
         u: C-contiguous. out: int32 [windows, outputs], C-contiguous.
         """
-        out[...], saturated = analog_product(u, self.matrix, place)
-        return saturated
+        if self._matrix is not None:
+            out[...], saturated = analog_product(u, self._matrix, place)
+            return saturated
+        origin = (place.image, place.window, place.windows)
+        clipped: int = self._product(self._plan, u, out, *origin, self._level)
+        if self._step != 1.0:
+            out[...] = scaled(out, self._step)
+        return clipped
+
+
+def load_device_extension() -> ModuleType | None:
+    """The C kernel of the device, or None where it was not built."""
+    try:
+        return import_module("runtime._device")
+    except ImportError:
+        return None
+
+
+def make_device_plan(extension: ModuleType, matrix: AnalogMatrix) -> object:
+    """A matrix as the C kernel wants it: the groups of each route list together."""
+    blocks = matrix.blocks
+    order = np.argsort(blocks.routing, kind="stable")
+    lists = len(blocks.routes.column_start) - 1
+    counts = np.bincount(blocks.routing, minlength=lists)
+    layout = (
+        np.ascontiguousarray(blocks.rows[order]),
+        order.astype(np.int32),
+        np.ascontiguousarray(blocks.column_start[:-1][order]),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.diff(blocks.routes.column_start),
+    )
+    return extension.plan(
+        blocks.inputs,
+        blocks.outputs,
+        blocks.columns,
+        (blocks.groups, blocks.rows.shape[1], lists),
+        (len(matrix.thresholds), matrix.fraction, matrix.bias, min(matrix.top, 1 << 20)),
+        layout,
+        matrix.cells.astype(np.int16),
+        _routes_by_tile(blocks),
+        None if matrix.is_uniform else np.clip(matrix.thresholds, -32768, 32768).astype(np.int32),
+        _noise(matrix),
+    )
+
+
+def _noise(matrix: AnalogMatrix) -> tuple[Any, ...] | None:
+    """Key, pool, and deviation by driven lines where all cells are alike, else their variances."""
+    if matrix.variance is None:
+        return None
+    pool = np.concatenate([normal_pool(), normal_pool()[:TILE]])
+    blocks = matrix.blocks
+    used = np.repeat(blocks.rows >= 0, np.diff(blocks.column_start), axis=0)
+    variances = matrix.variance[used]
+    lines = np.arange(blocks.rows.shape[1] + 1)
+    if not len(variances) or variances.min() == variances.max():
+        each = int(variances[0]) if len(variances) else 0
+        std = np.rint(np.sqrt((lines * each).astype(np.float64))).astype(np.int16)
+        return (*matrix.noise_key, pool, std, None)
+    return (*matrix.noise_key, pool, None, matrix.variance.astype(np.int32))
+
+
+def _routes_by_tile(blocks: BlockMatrix) -> tuple[Any, ...]:
+    """Routes sorted by tile of 64 slots and output; equal ones become one factor.
+
+    Returns entries, routes, tile_outputs int64 [tiles + 1], output int32 [entries], entry int64
+    [entries + 1], slot and factor int32 [routes].
+    """
+    routes = blocks.routes
+    slots = np.repeat(np.arange(len(routes.start) - 1), np.diff(routes.start))
+    lists = np.searchsorted(routes.column_start, slots, side="right") - 1
+    column = slots - routes.column_start[lists]
+    tiles = -(-np.diff(routes.column_start) // TILE)
+    first_tile = np.concatenate([[0], np.cumsum(tiles)])
+    tile_key = (first_tile[lists] + column // TILE) * blocks.outputs + routes.output
+    key = tile_key * TILE + column % TILE
+    order = np.argsort(key, kind="stable")
+    key, factor = key[order], (routes.sign.astype(np.int64) << routes.shift)[order]
+    new: NDArray[np.int64] = np.flatnonzero(np.diff(key, prepend=-1))
+    if len(key):
+        key, factor = key[new], np.add.reduceat(factor, new)
+    entry = np.flatnonzero(np.diff(key // TILE, prepend=-1, append=-1)) if len(key) else [0]
+    entries = (key // TILE)[entry[:-1]]
+    bounds = np.searchsorted(entries, np.arange(first_tile[-1] + 1) * blocks.outputs)
+    return (
+        len(entries),
+        len(key),
+        bounds.astype(np.int64),
+        (entries % blocks.outputs).astype(np.int32),
+        np.asarray(entry, np.int64),
+        (key % TILE).astype(np.int32),
+        factor.astype(np.int32),
+    )
 
 
 def program_device(

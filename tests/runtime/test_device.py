@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from isa.matrix import BlockMatrix, Routes, Spans, pack_cells
 from isa.program import Core, Matrix
 from isa.target import Target, load_target
 from isa.target_nonideal import Wires
+from runtime import analog_paths
 from runtime.analog import Place, analog_matrix, analog_product
+from runtime.analog_paths import AnalogCrossbars, load_device_extension
 from runtime.crossbar import block_product
 from runtime.device import Device, Faults, effective_cells
 from runtime.draws import normal_pool, philox
+from runtime.kernel import Kernel, load_extension
 from runtime.wires import transfer_matrix
 
 Blocks = Callable[..., BlockMatrix]
@@ -379,3 +383,76 @@ def test_a_range_from_samples_needs_samples(random_blocks: Blocks) -> None:
         product(inputs_of(0, 2, blocks), blocks, device(adc__range="calibration"))
     chip = replace(device(adc__range="calibration"), full_scales={(0, "w"): 30.0})
     assert analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w")).step == 2.0
+
+
+# ------------------------------------------------------------------ the C kernel
+
+EXTENSION = load_device_extension()
+LEVELS = range(load_extension().best_level() + 1) if EXTENSION is not None else ()  # type: ignore[union-attr]
+needs_c = pytest.mark.skipif(EXTENSION is None, reason="the C kernel is not built")
+
+
+@needs_c
+@pytest.mark.parametrize("level", LEVELS)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lines=st.sampled_from([1, 2, 9, 10, 11, 16, 17, 40, 128]),
+    cell_bits=st.sampled_from([1, 2]),
+    bits=st.sampled_from([1, 3, 4, 5, 8]),
+    windows=st.sampled_from([0, 1, 7, 33, 96, 130, 1030]),
+    read=st.sampled_from([{}, {"sigma": 0.1}, {"sigma": 0.1, "distribution": "proportional"}]),
+    transfer=st.sampled_from(
+        [{}, {"range": "proof"}, {"offset_lsb": 1.3, "gain": 0.9}, {"inl_lsb.2": -0.7}]
+    ),
+)
+def test_c_gives_the_bits_of_numpy(
+    random_blocks: Blocks,
+    level: int,
+    seed: int,
+    lines: int,
+    cell_bits: int,
+    bits: int,
+    windows: int,
+    read: dict[str, object],
+    transfer: dict[str, object],
+) -> None:
+    blocks = random_blocks(seed, lines=lines, cell_bits=cell_bits, shared=seed % 2 == 0)
+    chip = load_target("ou9x8", {"adc.bits": str(bits), "crossbar.cell_bits": str(cell_bits)})
+    numbers = {"programming__sigma": 0.05}
+    numbers |= {f"read__{key}": value for key, value in read.items()}  # type: ignore[misc]
+    numbers |= {f"adc__{key}": value for key, value in transfer.items()}  # type: ignore[misc]
+    chip = device(seed % 100, chip, **numbers)
+    matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
+    if not matrix.narrow:
+        return
+    u = random_inputs(seed, windows, blocks)
+    place = Place(3, 50, 4)
+    expected, saturated = analog_product(u, matrix, place)
+    crossbars = AnalogCrossbars(matrix, Kernel(EXTENSION, level, "auto"))
+    out = np.full((windows, blocks.outputs), 12345, np.int32)
+    assert crossbars.path == "analog"
+    assert crossbars.multiply(u, out, place) == saturated
+    assert np.array_equal(out, expected)
+
+
+def random_inputs(seed: int, windows: int, blocks: BlockMatrix) -> np.ndarray[Any, Any]:
+    """Bytes; every third draw is all ones, so that the largest sums occur."""
+    u = inputs_of(seed, windows, blocks)
+    return np.full_like(u, 255) if seed % 3 == 0 else u
+
+
+@needs_c
+def test_sums_beyond_16_bits_are_left_to_numpy(random_blocks: Blocks) -> None:
+    blocks = random_blocks(2, lines=128, cell_bits=3)
+    chip = Device(load_target("ou9x8", {"adc.bits": "9", "crossbar.cell_bits": "3"}))
+    matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
+    assert AnalogCrossbars(matrix, Kernel(EXTENSION, 0, "auto")).path == "analog-numpy"
+
+
+@needs_c
+def test_the_compiled_device_kernel_is_that_of_the_source() -> None:
+    assert EXTENSION is not None
+    source = Path(analog_paths.__file__).with_name("_device.c")
+    assert EXTENSION.source_hash() == sha256(source.read_bytes()).hexdigest(), (
+        "runtime/_device.c changed after it was built: pip install -e ."
+    )
