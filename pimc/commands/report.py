@@ -39,7 +39,7 @@ def report(program: Path, output: Path | None, images: int, against: str, quiet:
 
     Needs the package jinja2: pip install 'pimc[report]'.
     """
-    from pimc.report.baseline import other_sheet
+    from pimc.report.baseline import baseline
     from pimc.report.page import environment, render_page
     from pimc.report.sheet import load_sheet
 
@@ -50,8 +50,10 @@ def report(program: Path, output: Path | None, images: int, against: str, quiet:
         progress("simulate")
         sheet = load_sheet(program, images)
         progress("baseline")
-        other = other_sheet(against, program, sheet)
+        compared = baseline(against, program, sheet)
         progress("page")
-        text = render_page(templates, sheet, other, against)
+        text = render_page(templates, sheet, compared)
+    if compared.sheet is None and against != "none":
+        click.echo(f"note: {compared.text}", err=True)
     write_text(page, text)
     click.echo(f"{page}: {len(text.encode()) / 1e3:,.0f} kB, {len(sheet.layer_names)} layers")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from isa.diagnostics import PimError
-from pimc.driver import CompileOptions, compile_model
-from pimc.frontend.build import FrontendOptions
+from pimc.driver import Compiled, CompileOptions, compile_model
 from pimc.report.sheet import Sheet, load_sheet, make_sheet
 
 DENSE: Final = "dense"
 REFERENCE: Final = "reference.onnx"
-DOES_NOT_FIT: Final = "M6"
+PLAIN: Final = "ou-tile"
+TOO_MANY_CORES: Final = "M602"
 
 
 @dataclass(frozen=True)
@@ -34,48 +34,58 @@ class Figure:
         return self.other / self.value if self.better == "less" else self.value / self.other
 
 
-def dense_sheet(path: Path, sheet: Sheet) -> Sheet | None:
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What a program is compared with. text: what it is, or why there is none."""
+
+    sheet: Sheet | None
+    text: str
+
+
+def baseline(against: str, path: Path, sheet: Sheet) -> Baseline:
+    """Nothing for "none", the plain mapping for "dense", else the program folder ``against``.
+
+    path: the folder of ``sheet``. Raises PimError for a program that cannot be read.
+    """
+    if against == "none":
+        return Baseline(None, "Compared with nothing, as asked.")
+    if against == DENSE:
+        return dense_baseline(path, sheet)
+    other = load_sheet(Path(against), sheet.timeline.images)
+    return Baseline(other, f"Against the program {other.name}, simulated and priced alike.")
+
+
+def dense_baseline(path: Path, sheet: Sheet) -> Baseline:
     """The folder's reference model, compiled with the plain tiling for the same chip.
 
-    None where the folder has no reference model. Where the plain mapping does not fit the chip,
-    the chip's mesh grows. Raises PimError for any other reason.
+    Where it does not fit the chip, the chip's mesh grows. There is none where the folder has no
+    reference model or where that does not compile again; the page then says why.
     """
     model = path / REFERENCE
     if not model.is_file():
-        return None
-    options = CompileOptions(FrontendOptions())
+        return Baseline(None, f"No plain mapping to compare with: the folder has no {REFERENCE}.")
     try:
-        compiled = compile_model(str(model), sheet.target, None, options)
+        compiled = _compile_plainly(model, sheet)
     except PimError as error:
-        if not all(finding.code.startswith(DOES_NOT_FIT) for finding in error.diagnostics):
+        why = error.diagnostics[0]
+        return Baseline(None, f"No plain mapping to compare with: {why.code}, {why.message}.")
+    images, chip = sheet.timeline.images, "the same chip"
+    if compiled.target.cores != sheet.target.cores:
+        chip += f" grown from {sheet.target.cores} to {compiled.target.cores} cores"
+    text = f"Against the same network mapped plainly, one copy of each layer, on {chip}"
+    other = make_sheet(DENSE, compiled.program, compiled.target, images, compiled.report)
+    return Baseline(other, f"{text}, simulated and priced alike.")
+
+
+def _compile_plainly(model: Path, sheet: Sheet) -> Compiled:
+    clips = sheet.compiled.get("may_clip") is True
+    options = CompileOptions(mapping=PLAIN, allow_clipping=clips)
+    try:
+        return compile_model(str(model), sheet.target, None, options)
+    except PimError as error:
+        if {finding.code for finding in error.diagnostics} != {TOO_MANY_CORES}:
             raise
-        compiled = compile_model(
-            str(model), sheet.target, None, CompileOptions(FrontendOptions(), tiles="auto")
-        )
-    images = sheet.timeline.images
-    return make_sheet(DENSE, compiled.program, compiled.target, images, compiled.report)
-
-
-def other_sheet(against: str, path: Path, sheet: Sheet) -> Sheet | None:
-    """What to compare with: None for "none", the plain mapping for "dense", else a program."""
-    if against == "none":
-        return None
-    if against == DENSE:
-        return dense_sheet(path, sheet)
-    return load_sheet(Path(against), sheet.timeline.images)
-
-
-def comparison_text(sheet: Sheet, other: Sheet | None, against: str) -> str:
-    """What the comparison is with, or why there is none."""
-    if other is None:
-        why = "Nothing was to be compared with." if against == "none" else ""
-        return why or "The folder has no reference model, so the plain mapping cannot be made."
-    if against != DENSE:
-        return f"the program {other.name}"
-    chip = "the same chip"
-    if other.target.cores != sheet.target.cores:
-        chip = f"the same chip grown from {sheet.target.cores} to {other.target.cores} cores"
-    return f"the same network mapped plainly, one copy of each layer, on {chip}"
+    return compile_model(str(model), sheet.target, None, replace(options, tiles="auto"))
 
 
 def compare_sheets(sheet: Sheet, other: Sheet | None) -> list[Figure]:

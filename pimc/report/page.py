@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from isa.diagnostics import Diagnostic, PimError
-from pimc.report.baseline import compare_sheets, comparison_text, layers_one_by_one_ns
+from pimc.report.baseline import Baseline, compare_sheets, layers_one_by_one_ns
 from pimc.report.breakdown import area_bars, energy_bars, part_rows, priced_events, total_bar
 from pimc.report.colors import GROUP_COLORS, WAIT_COLORS, ramp
 from pimc.report.gantt import gantt
@@ -28,15 +28,15 @@ TEMPLATE: Final = "report.html.jinja"
 SCRIPT: Final = "sort.js"
 
 
-def render_page(templates: Environment, sheet: Sheet, other: Sheet | None, against: str) -> str:
-    """The page of a program; other: what it is compared with, as ``against`` has asked.
+def render_page(templates: Environment, sheet: Sheet, against: Baseline) -> str:
+    """The page of a program, compared with another one where there is one.
 
     Every text is escaped, and a content policy lets no script run but the page's own, whose hash
     it names.
     """
     template = templates.get_template(TEMPLATE)
     script = files("pimc.report").joinpath("templates", SCRIPT).read_text(encoding="utf-8")
-    context = _context(sheet, other, comparison_text(sheet, other, against))
+    context = _context(sheet, against)
     return template.render(**context, script=script, script_hash=_csp_hash(script)) + "\n"
 
 
@@ -64,7 +64,7 @@ def environment() -> Environment:
     return environment
 
 
-def _context(sheet: Sheet, other: Sheet | None, other_is: str) -> dict[str, Any]:
+def _context(sheet: Sheet, against: Baseline) -> dict[str, Any]:
     """Everything that the template names."""
     rows = layer_rows(sheet)
     return {
@@ -76,10 +76,10 @@ def _context(sheet: Sheet, other: Sheet | None, other_is: str) -> dict[str, Any]
         "compiled": sheet.compiled,
         "inputs": [t for t in sheet.program.tensors if t.role == "input"],
         "outputs": [t for t in sheet.program.tensors if t.role == "output"],
-        "comparison": compare_sheets(sheet, other),
+        "comparison": compare_sheets(sheet, against.sheet),
         "one_by_one_ns": layers_one_by_one_ns(sheet.figures),
-        "other": other,
-        "other_is": other_is,
+        "other": against.sheet,
+        "other_is": against.text,
         "columns": COLUMNS,
         "rows": rows,
         "totals": totals(rows),

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from support.browser import BROWSER, open_page
 from support.networks import compiled, resnet18
-from support.pages import Element, read_page
+from support.pages import read_page
 from support.timed import three_layers
 
 from isa.target import load_target
@@ -19,12 +19,14 @@ from pimc.cli import main
 
 pytest.importorskip("jinja2", reason="`pimc report` needs jinja2")
 
+from pimc.report.baseline import Baseline
 from pimc.report.page import environment, render_page
 from pimc.report.sheet import make_sheet
 
 MODELS = Path(__file__).parents[2] / "models"
 HOSTILE = "<script>alert(1)</script>"
 MAX_BYTES = 2_000_000
+NOTHING = Baseline(None, "nothing")
 
 pytestmark = [
     pytest.mark.long,
@@ -62,7 +64,7 @@ def test_the_report_of_resnet18_at_224_opens_without_a_message(tmp_path: Path) -
     builder, output = resnet18()
     program, target = compiled(builder, output, load_target("ou9x8"))
     sheet = make_sheet("resnet18", program, target, 2, {})
-    text = render_page(environment(), sheet, None, "none")
+    text = render_page(environment(), sheet, NOTHING)
     assert len(text.encode()) < MAX_BYTES
     file = tmp_path / "resnet18.html"
     file.write_text(text, encoding="utf-8")
@@ -70,7 +72,7 @@ def test_the_report_of_resnet18_at_224_opens_without_a_message(tmp_path: Path) -
 
 
 def test_a_link_opens_the_section_of_its_layer(page: Path, tmp_path: Path) -> None:
-    root = _tree(open_page(page, tmp_path, "#text-3").page)
+    root = read_page(open_page(page, tmp_path, "#text-3").page)
     (section,) = [e for e in root.all("details") if e.attributes.get("id") == "text-3"]
     assert "open" in section
     assert sum("open" in e for e in root.all("details")) == 1
@@ -80,7 +82,7 @@ def test_a_heading_sorts_the_table_and_sorts_it_the_other_way_round(
     page: Path, tmp_path: Path
 ) -> None:
     for clicks, direction in ((1, "descending"), (2, "ascending")):
-        root = _tree(_with_clicks(page, tmp_path / str(clicks), "MACs", clicks))
+        root = read_page(_with_clicks(page, tmp_path / str(clicks), "MACs", clicks))
         (table,) = [e for e in root.all("table") if e.attributes.get("id") == "layer-table"]
         heads = table.all("thead")[0].all("th")
         (column,) = [n for n, head in enumerate(heads) if "aria-sort" in head]
@@ -98,7 +100,7 @@ def test_a_hostile_name_runs_nothing(tmp_path: Path) -> None:
         HOSTILE, replace(program, cores=(first, program.cores[1])), load_target("tiny"), 2, {}
     )
     file = tmp_path / "hostile.html"
-    file.write_text(render_page(environment(), sheet, None, "none"), encoding="utf-8")
+    file.write_text(render_page(environment(), sheet, NOTHING), encoding="utf-8")
     opened = open_page(file, tmp_path / "profile")
     assert opened.messages == []
     assert opened.page.count("<script") == 1
@@ -127,8 +129,3 @@ def _with_clicks(page: Path, folder: Path, heading: str, clicks: int) -> str:
     opened = open_page(file, folder / "profile")
     assert opened.messages == []
     return opened.page
-
-
-def _tree(page: str) -> Element:
-    """The page as the browser writes it out."""
-    return read_page(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import cache
@@ -22,6 +23,7 @@ from runtime.timeline import REASONS
 
 pytest.importorskip("jinja2", reason="`pimc report` needs jinja2")
 
+from pimc.report.baseline import Baseline
 from pimc.report.page import environment, render_page
 from pimc.report.sheet import Sheet, make_sheet
 from pimc.report.waits import WAITS, layer_paces
@@ -29,6 +31,7 @@ from pimc.report.waits import WAITS, layer_paces
 MODELS = Path(__file__).parents[2] / "models"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>&amp;'
 MAX_BYTES = 2_000_000
+NOTHING = Baseline(None, "nothing")
 
 
 def run(*arguments: object) -> Result:
@@ -59,7 +62,7 @@ def sheet_of(program: Program, **compiled: Any) -> Sheet:
 
 @cache
 def small_page() -> str:
-    return render_page(environment(), sheet_of(three_layers()), None, "none")
+    return render_page(environment(), sheet_of(three_layers()), NOTHING)
 
 
 def numbers(elements: list[Element]) -> list[float]:
@@ -100,7 +103,7 @@ def test_names_from_the_model_are_escaped() -> None:
     program = replace(program, cores=(first, program.cores[1]), tensors=tensors)
     compiled = {"mapping": HOSTILE, "inputs": {HOSTILE: HOSTILE}, "reconstructs": HOSTILE}
     sheet = replace(sheet_of(program, **compiled), name=HOSTILE)
-    text = render_page(environment(), sheet, sheet, "dense")
+    text = render_page(environment(), sheet, Baseline(sheet, HOSTILE))
     root = read_page(text)
     assert len(root.all("script")) == 1
     assert not root.all("img")
@@ -191,8 +194,33 @@ def test_an_assembled_program_has_a_page_that_says_what_is_not_known(tmp_path: P
     result = run("report", folder, "-o", tmp_path / "hand.html")
     assert result.exit_code == 0, result.stderr
     text = (tmp_path / "hand.html").read_text()
-    assert "no reference model" in text
+    assert "the folder has no reference.onnx" in text
+    assert "the folder has no reference.onnx" in result.stderr
     assert "No proof of the weights" in text
+
+
+def test_a_reference_that_does_not_compile_again_is_no_reason_to_have_no_page(
+    lenet: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd.pim"
+    shutil.copytree(lenet, folder)
+    (folder / "reference.onnx").write_bytes(b"no model")
+    result = run("report", folder, "-o", tmp_path / "odd.html")
+    assert result.exit_code == 0, result.stderr
+    for text in (result.stderr, (tmp_path / "odd.html").read_text()):
+        assert "No plain mapping to compare with: F2" in text
+
+
+def test_a_plain_mapping_that_needs_more_cores_gets_a_larger_mesh(tmp_path: Path) -> None:
+    folder, page = tmp_path / "few.pim", tmp_path / "few.html"
+    model, samples = MODELS / "lenet5_fmnist.onnx", MODELS / "fmnist_calib.npz"
+    sizes = ("pes_per_core=1", "crossbars_per_pe=1", "concentration=1")
+    chip = [word for size in sizes for word in ("--set", f"hierarchy.{size}")]
+    line = ("compile", model, "--calib", samples, "--mapping", "best", *chip, "-o", folder)
+    result = run(*line, "--tiles", 9)
+    assert result.exit_code == 0, result.stderr
+    assert run("report", folder, "-o", page).exit_code == 0
+    assert "on the same chip grown from 9 to 49 cores" in page.read_text()
 
 
 def test_a_damaged_compile_report_is_refused(tmp_path: Path) -> None:
