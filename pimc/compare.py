@@ -17,6 +17,7 @@ from passes.graph import MatrixNode
 from passes.mapping import MappedLayer
 from passes.mapping import Mapping as Mapped
 from passes.schedule import Schedule
+from passes.select import select_groups
 from passes.split import Split
 from passes.weights import LayerWeights, layer_weights
 from pimc.check import Answers, Verification, verify_program
@@ -96,6 +97,10 @@ class Trial:
     data: Mapping[str, Array] | None = None
     lossy: tuple[Spec, ...] = ()
 
+    @property
+    def is_run(self) -> bool:
+        return bool(self.samples) or self.data is not None
+
 
 @dataclass(eq=False)
 class _Network:
@@ -167,35 +172,33 @@ def _lossy_row(
 def _row(
     network: _Network, target: Target, name: str, scheme: str, progress: Callable[[str], None]
 ) -> Row:
-    progress(f"{name}: map")
-    mapping, cost = _mapped(network, target, scheme)
-    progress(f"{name}: prove")
-    reconstructs = _reconstructs(mapping)
-    progress(f"{name}: run")
-    found = _run(network, mapping)
-    cores = -(-cost.crossbars // target.crossbars_per_core)
+    """Map, price, prove and cut layer by layer, so that only the parts stay; then run them."""
+    graph, trial = network.imported.graph, network.trial
+    nodes = [node for node in graph.nodes if isinstance(node, MatrixNode)]
+    layers: dict[str, MappedLayer] = {}
+    total, reconstructs = MappingCost(), True
+    for at, node in enumerate(nodes, 1):
+        progress(f"{name}: layer {at} of {len(nodes)}")
+        rows, columns, _ = graph.values[node.output].shape
+        blocks, cost = _layer(network, node, rows * columns, target, scheme)
+        total = total + cost
+        reconstructs &= np.array_equal(fold(blocks), layer_weights(node).matrix())
+        if trial.is_run:
+            whole = Mapped(graph, target, {node.name: MappedLayer(node, blocks)})
+            layer = Split().run(whole).layers[node.name]
+            layers[node.name] = replace(layer, blocks=select_groups(blocks, np.arange(0)))
+    found = None
+    if trial.is_run:
+        progress(f"{name}: run")
+        found = _run(network, Mapped(graph, target, layers))
     return Row(
         name,
-        cost,
-        8 * target.memory.index_bytes * cores,
+        total,
+        8 * target.memory.index_bytes * -(-total.crossbars // target.crossbars_per_core),
         reconstructs,
         None if found is None else found.is_equal,
         None if found is None else found.accuracy,
     )
-
-
-def _mapped(network: _Network, target: Target, scheme: str) -> tuple[Mapped, MappingCost]:
-    """All layers under one scheme, and the sum of their costs."""
-    graph = network.imported.graph
-    layers: dict[str, MappedLayer] = {}
-    total = MappingCost()
-    for node in graph.nodes:
-        if isinstance(node, MatrixNode):
-            rows, columns, _ = graph.values[node.output].shape
-            blocks, cost = _layer(network, node, rows * columns, target, scheme)
-            layers[node.name] = MappedLayer(node, blocks)
-            total = total + cost
-    return Mapped(graph, target, layers), total
 
 
 def _layer(
@@ -238,20 +241,10 @@ def _cost(
     )
 
 
-def _reconstructs(mapping: Mapped) -> bool:
-    """Whether every layer's blocks give its integer weights back."""
-    return all(
-        np.array_equal(fold(layer.blocks), layer_weights(layer.node).matrix())
-        for layer in mapping.layers.values()
-    )
-
-
-def _run(network: _Network, mapping: Mapped) -> Verification | None:
-    """The scheme's program against onnxruntime, tensor by tensor; None for no samples."""
+def _run(network: _Network, mapping: Mapped) -> Verification:
+    """The scheme's program against onnxruntime, tensor by tensor."""
     trial, imported = network.trial, network.imported
-    if not trial.samples and trial.data is None:
-        return None
-    program = Schedule(grow=True).run(Split().run(mapping))
+    program = Schedule(grow=True).run(mapping)
     target = mapping.target.with_mesh(len(program.cores))
     program = replace(program, target=target.name, target_sha256=target.sha256)
     feeds = trial.data or random_feeds(program, trial.samples, seed=0)

@@ -87,4 +87,10 @@ def _bars(panel: Any, rows: Sequence[Row], parts: Sequence[Part]) -> None:
     panel.set_xlim(0, 1.3 * max(*ends, 1e-9))
     panel.spines[["top", "right"]].set_visible(False)
     if len(parts) > 1:
-        panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4)
+        panel.legend(
+            fontsize="x-small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            borderaxespad=3,
+            ncols=4,
+        )
