@@ -178,6 +178,18 @@ MAPPING: Final[dict[str, Code]] = {
         "The row buffers and queues of one core need more data memory than the target gives it, "
         "even with the longest queues moved to global memory.",
     ),
+    "M606": Code(
+        "index tables do not fit the index memory",
+        "The selectors and routes of a mapping stand in tables, and those of some core need more "
+        "bits than `memory.index_bytes` of the target. The program is made for the same chip with "
+        "larger index memories; their area and leakage grow with their size and are counted. "
+        "`ou-tile` needs no tables; more cores (smaller parts) need less in each.",
+    ),
+    "M607": Code(
+        "program does not fit the instruction memory",
+        "A core has more instructions than `memory.instruction_bytes` of the target holds. Loops "
+        "count once. The program still runs on the reference machine, which has no such limit.",
+    ),
     "M604": Code(
         "ADC too narrow for an exact mapping",
         "Some stored column can give a sum beyond the largest code of the ADC, so the program "

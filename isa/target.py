@@ -198,6 +198,28 @@ class Target(Section):
             apply_overrides(document, {f"nonideal.{key}": v for key, v in overrides.items()})
         )
 
+    def with_index_bytes(self, needed: int) -> Target:
+        """Return this target, with index memories that hold ``needed`` bytes; area as their size.
+
+        Sizes double, as memories do. The price of reading a bit is left as it is.
+        """
+        size = self.memory.index_bytes
+        if needed <= size:
+            return self
+        factor = 2 ** math.ceil(math.log2(needed / max(1, size)))
+        grown = max(1, size) * factor
+        note = f"index memories enlarged from {size} to {grown} bytes"
+        components, paths = dict(self.components), ["memory.index_bytes"]
+        if "index_memory" in components and size:
+            part = components["index_memory"]
+            scaled = {key: factor * getattr(part, key) for key in ("area_um2", "static_mw")}
+            components["index_memory"] = part.model_copy(update=scaled)
+            paths += [f"components.index_memory.{key}" for key in scaled]
+        memory = self.memory.model_copy(update={"index_bytes": grown})
+        sources = self.sources | dict.fromkeys(paths, note)
+        update = {"memory": memory, "components": components, "sources": sources}
+        return self.model_copy(update=update)
+
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of this description: what a program is compiled for."""

@@ -105,6 +105,13 @@ def estimate(
     return replace(cost, time_equal_crossbars_ns=equal)
 
 
+def table_bits(blocks: BlockMatrix, target: Target, kernel_size: int = 1) -> int:
+    """Bits of the smallest tables that hold the selectors and routes of placed blocks."""
+    tables = route_tables(blocks.routes, blocks.routing.astype(np.int64), blocks.outputs)
+    fitting = (table for table in tables if _fits_side_buffer(blocks, table, target))
+    return selector_bits(blocks, kernel_size) + min(table.stored_bits for table in fitting)
+
+
 def objective_value(cost: MappingCost, objective: str) -> tuple[float, float]:
     """What an objective minimizes, and what decides between equals."""
     time = cost.time_equal_crossbars_ns or cost.time_ns

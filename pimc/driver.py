@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -21,8 +20,11 @@ from isa.program import Program
 from isa.target import Target
 from passes.manager import run_passes
 from passes.pipelines import DEFAULT_MAPPING, pipeline
+from pimc.capacity import fit_tables, instruction_warnings
+from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
 from pimc.frontend.build import FrontendOptions, Imported, import_model
+from pimc.frontend.load import ModelSource, load_model
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
 from pimc.report import document, program_figures
 
@@ -37,12 +39,14 @@ class CompileOptions:
 
     tiles: cores of the chip: None for the target's own, "auto" to grow the mesh until the model
     fits, or a number. allow_clipping: compile although a conversion may saturate (lossy).
+    compress: lossy changes of the weights before they are quantized, refitted on the calibration.
     """
 
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
     mapping: str = DEFAULT_MAPPING
     tiles: int | str | None = None
     allow_clipping: bool = False
+    compress: tuple[Spec, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def model_files(
 
 
 def compile_model(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: ModelSource,
     target: Target,
     calibration: Mapping[str, Array] | None = None,
     options: CompileOptions | None = None,
@@ -98,10 +102,13 @@ def compile_model(
     if isinstance(options.tiles, int):
         target = target.with_cores(options.tiles)
     steps = pipeline(target, options.mapping, options.tiles == "auto")
-    with phase("import"):
-        imported = import_model(model, calibration, options.frontend)
+    imported, lossy = _imported(model, calibration, options, phase)
     program = run_passes(imported.graph, steps, phase)
     target = target.with_mesh(len(program.cores)) if options.tiles == "auto" else target
+    with phase("fit tables"):
+        program, target, notes = fit_tables(program, imported.graph, target)
+        notes += instruction_warnings(program, target)
+    imported = replace(imported, warnings=(*imported.warnings, *notes))
     with phase("print and parse"):
         text, arrays = print_program(program), data_arrays(program)
         program, source = parse_with_source(text, arrays, "program.pim")
@@ -112,6 +119,8 @@ def compile_model(
     with phase("prove text"):
         check_reconstruction(program, imported.graph)
     report = _report(program, target, imported, options, phase)
+    if lossy is not None:
+        report["compression"] = lossy.as_json()
     return Compiled(
         program,
         target,
@@ -121,6 +130,29 @@ def compile_model(
         phase.seconds,
         imported.warnings,
     )
+
+
+def _imported(
+    model: ModelSource,
+    calibration: Mapping[str, Array] | None,
+    options: CompileOptions,
+    phase: Clock,
+) -> tuple[Imported, CompressionReport | None]:
+    """The model, compressed where that was asked for; its float model is the one that was given."""
+    if not options.compress:
+        with phase("import"):
+            return import_model(model, calibration, options.frontend), None
+    if calibration is None:
+        hint = "give samples with --calib FILE.npz, best a few hundred of the training set"
+        raise PimError(
+            Diagnostic("U951", "compression refits on samples; there are none", hint=hint)
+        )
+    with phase("compress"):
+        original = load_model(model)
+        done = compress(original, calibration, options.compress)
+    with phase("import"):
+        imported = import_model(done.model, calibration, options.frontend)
+    return replace(imported, float_model=original), done.report
 
 
 def _report(

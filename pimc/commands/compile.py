@@ -54,6 +54,14 @@ if TYPE_CHECKING:
     help="How weights become blocks: ou-tile, row-compress, kernel-reorder, plane-skip, "
     "pattern-dedup, best. All are exact.",
 )
+@click.option(
+    "--compress",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help="Lossy: prune or tie weights first, as in `pimc compress`, refitted on --calib. "
+    "Repeatable.",
+)
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
     "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
@@ -89,6 +97,7 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     """Read the inputs and compile; the samples of --verify are read before, to fail early."""
     target = read_target(arguments["target"], arguments["overrides"])
     shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
+    from pimc.compress import parse_compression
     from pimc.data import LABELS, read_data
     from pimc.driver import CompileOptions, compile_model
     from pimc.frontend.build import FrontendOptions
@@ -102,7 +111,10 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     frontend = FrontendOptions(
         input_shapes=shapes, calibration_method=arguments["calib_method"], seed=arguments["seed"]
     )
-    options = CompileOptions(frontend, arguments["mapping"], tiles, arguments["allow_clipping"])
+    specs = tuple(parse_compression(spec) for spec in arguments["specs"])
+    options = CompileOptions(
+        frontend, arguments["mapping"], tiles, arguments["allow_clipping"], specs
+    )
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)
     show_warnings(compiled.warnings)
@@ -144,9 +156,19 @@ def _show(report: dict[str, Any]) -> None:
             )
         ],
     )
+    if "compression" in report:
+        _show_compression(report["compression"])
     click.echo("reconstructs: the programmed blocks give back every integer weight")
     if "verify" in report:
         show_verification(report["verify"])
+
+
+def _show_compression(done: dict[str, Any]) -> None:
+    errors = [layer["error_after"] or 0.0 for layer in done["layers"]]
+    click.echo(
+        f"LOSSY: {' '.join(done['specs'])} left {done['kept']:,} of {done['weights']:,} weights, "
+        f"{done['stored']:,} stored; output error of a layer up to {max(errors):.1%}"
+    )
 
 
 def show_verification(found: dict[str, Any]) -> None:

@@ -16,17 +16,18 @@ Number = TypeVar("Number", int, float)
 
 
 class _Text:
-    """Specs print as what `parse_compression` reads, without what is left at its default."""
+    """Specs print as `parse_compression` reads them: the first option, and what is no default."""
 
     kind: ClassVar[str]
 
     def __str__(self) -> str:
+        entries = fields(self)  # type: ignore[arg-type]  # all of them are dataclasses
         given = [
             f"{entry.name}={_example(getattr(self, entry.name))}"
-            for entry in fields(self)  # type: ignore[arg-type]  # all of them are dataclasses
-            if getattr(self, entry.name) != entry.default
+            for entry in entries
+            if entry is entries[0] or getattr(self, entry.name) != entry.default
         ]
-        return f"{self.kind}:{','.join(given)}" if given else self.kind
+        return f"{self.kind}:{','.join(given)}"
 
 
 @dataclass(frozen=True)

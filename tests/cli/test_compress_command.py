@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 from pimc.cli import main
+from pimc.compress.report import top1
+from pimc.compress.runner import Runner
 
 MODELS = Path(__file__).parents[2] / "models"
 LENET = MODELS / "lenet5_fmnist.onnx"
@@ -53,3 +55,38 @@ def test_data_without_labels_is_refused(tmp_path: Path) -> None:
     result = run("compress", LENET, "channel:keep=0.65", *options)
     assert "error[U951]" in result.stderr
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_compile_compresses_where_asked_and_says_so(tmp_path: Path) -> None:
+    model, calibration = MODELS / "resnet8_fmnist.onnx", MODELS / "fmnist_calib.npz"
+    options = ["--calib", calibration, "-o", tmp_path / "p.pim", "--compress", "channel:keep=0.5"]
+    verify = ["--verify", MODELS / "fmnist_test500.npz", "--samples", 100]
+    command = [str(part) for part in ("compile", model, *options, *verify)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.stderr
+    assert "LOSSY: channel:keep=0.5 left" in result.stdout
+    report = json.loads((tmp_path / "p.pim" / "report.json").read_text())
+    assert report["compression"]["kept"] < 0.5 * report["compression"]["weights"]
+    assert report["verify"]["equal"] is True
+    with np.load(MODELS / "fmnist_test500.npz") as test:
+        given, labels = {"image": test["image"][:100]}, test["labels"][:100]
+    logits = Runner(onnx.load(model), ["logits"]).all(given)["logits"]
+    assert report["verify"]["float_accuracy"] == top1(logits, labels)  # of the model as given
+    assert report["verify"]["accuracy"] < report["verify"]["float_accuracy"]
+
+
+def test_compile_without_compression_does_not_mention_it(tmp_path: Path) -> None:
+    model, calibration = MODELS / "lenet5_fmnist.onnx", MODELS / "fmnist_calib.npz"
+    options = ["--calib", calibration, "-o", tmp_path / "p.pim", "--json"]
+    result = CliRunner().invoke(main, [str(part) for part in ("compile", model, *options)])
+    assert "compression" not in json.loads(result.stdout)
+
+
+def test_compressing_without_calibration_data_is_refused(tmp_path: Path) -> None:
+    model = str(MODELS / "lenet5_fmnist.onnx")
+    options = ["-o", str(tmp_path / "p.pim"), "--compress", "pattern:keep=4"]
+    result = CliRunner().invoke(main, ["compile", model, *options])
+    assert result.exit_code == 2
+    assert "U951" in result.stderr
+    assert "--calib" in result.stderr
+    assert not list(tmp_path.iterdir())
