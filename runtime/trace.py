@@ -2,8 +2,9 @@
 
 A core is a process, its units are the threads; a slice is one executed instruction. Times stand
 in microseconds, as the format wants, in whole picoseconds. Slices of one thread must not overlap,
-or Perfetto drops the later one; so a slice ends where its unit starts the next instruction, and
-says in `result_us` when its own result is there.
+or Perfetto drops the later one; so a slice ends at the latest a picosecond before its unit starts
+the next instruction, and says in `result_us` when its own result is there. The picosecond is for
+readers that cut times to nanoseconds: a number that is not exact in binary may lose one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _track(
     yield _meta("thread_name", table.core, unit, name=time.name)
     yield _meta("thread_sort_index", table.core, unit, sort_index=unit)
     steps, to_ps = table.units[unit].steps, timeline.cycle_ns * PS_PER_NS
-    following = chain(time.starts[1:], [time.ends[-1]])
+    following = chain(time.starts[1:], [time.ends[-1] + 1])
     for number, times in enumerate(zip(time.starts, time.ends, following, strict=True)):
         image, place = divmod(number, len(steps))
         static = table.static[steps[place]]
@@ -57,7 +58,7 @@ def _track(
             "pid": table.core,
             "tid": unit,
             "ts": start / PS_PER_US,
-            "dur": (min(end, after) - start) / PS_PER_US,
+            "dur": max(0, min(end, after - 1) - start) / PS_PER_US,
             "args": args,
         }
 

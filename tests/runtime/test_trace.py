@@ -53,7 +53,8 @@ def test_a_trace_follows_the_event_format_that_perfetto_reads() -> None:
 
 def test_slices_of_a_track_are_in_order_and_never_overlap_in_whole_nanoseconds() -> None:
     # Perfetto cuts times to nanoseconds and drops a slice that begins within the one before
-    timeline = simulate(overlapping_products(), load_target("tiny"), images=3)
+    target = load_target("tiny", {"clock_ghz": "1.0"})  # whole nanoseconds: 1.001 us is less
+    timeline = simulate(overlapping_products(), target, images=100)
     tracks = defaultdict[tuple[int, int], list[dict[str, Any]]](list)
     for event in trace_events(timeline):
         if event["ph"] == "X":
