@@ -94,22 +94,30 @@ def _cores(sheet: Sheet, across: int, down: int) -> list[CoreBox]:
     return found
 
 
-def _links(sheet: Sheet) -> list[tuple[Arrow, float]]:
-    """Arrows between routers and the bytes that each carries for an image."""
-    timeline = sheet.timeline
-    flit_bytes = sheet.target.network.flit_bits / 8
-    carried = {}
-    for link in timeline.links:
+Way = tuple[int, int, int, int]  # x and y of a router, then of the next one
+
+
+def link_bytes(sheet: Sheet) -> dict[Way, float]:
+    """Bytes that each link between routers carries for an image, padding of flits included."""
+    per_flit = sheet.target.network.flit_bits / 8 / sheet.timeline.images
+    found: dict[Way, float] = {}
+    for link in sheet.timeline.links:
         between = _BETWEEN.fullmatch(link.name)
         if between is not None and link.busy:
-            places = tuple(int(number) for number in between.groups())
-            carried[places] = (link.busy * flit_bytes / timeline.images, link.busy)
-    most = max((size for size, _ in carried.values()), default=0.0)
-    elapsed = timeline.interval * timeline.images
+            x0, y0, x1, y1 = (int(number) for number in between.groups())
+            found[x0, y0, x1, y1] = link.busy * per_flit
+    return found
+
+
+def _links(sheet: Sheet) -> list[tuple[Arrow, float]]:
+    """Arrows between routers and the bytes that each carries for an image."""
+    carried = link_bytes(sheet)
+    most = max(carried.values(), default=0.0)
+    interval_bytes = sheet.timeline.interval * sheet.target.network.flit_bits / 8
     found = []
-    for (x0, y0, x1, y1), (size, busy) in carried.items():
+    for (x0, y0, x1, y1), size in carried.items():
         title = f"{x0},{y0} to {x1},{y1}: {engineering(size, 'B')} an image, "
-        title += f"busy {share(busy / elapsed)} of the time"
+        title += f"busy {share(size / interval_bytes)} of the time"
         points = _outline((x0, y0), (x1, y1), max(0.8, size / most * _THICKEST))
         found.append((Arrow(points, title), size))
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.timed import three_layers
+from support.timed import random_program, three_layers
 
 from isa.printer import program_lines
 from isa.target import load_target
@@ -14,7 +14,7 @@ from pimc.report.breakdown import area_bars, energy_bars
 from pimc.report.colors import ramp
 from pimc.report.gantt import gantt, work_shares
 from pimc.report.listing import sections
-from pimc.report.mesh import mesh
+from pimc.report.mesh import link_bytes, mesh
 from pimc.report.occupancy import Boxes, merge, occupancy
 from pimc.report.sheet import Sheet, make_sheet
 from pimc.report.units import engineering, plain
@@ -85,6 +85,16 @@ def test_the_mesh_shows_each_used_core_in_the_colour_of_its_layer() -> None:
     cores = {core.index: core.number for core in mesh(found).cores if core.number is not None}
     names = found.layer_names
     assert {index: names[number] for index, number in cores.items()} == {0: "conv", 1: "pool"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_links_carry_the_flits_that_energy_is_paid_for(seed: int) -> None:
+    target = load_target("tiny")  # one core a router
+    found = make_sheet("random", random_program(seed), target, 3, {})
+    events = found.cost.total.events
+    bits = 8 * sum(link_bytes(found).values())
+    assert bits == pytest.approx(events["flit_hop"] * target.network.flit_bits)
+    assert len(mesh(found).links) == len(link_bytes(found))
 
 
 def test_bars_are_as_long_as_their_sums() -> None:
