@@ -42,6 +42,11 @@ class KernelReorder(Pass[Graph, Mapping]):
 
 def kernel_reorder(weights: LayerWeights, target: Target) -> BlockMatrix:
     """The reordered blocks of one layer; see ``KernelReorder``."""
+    return plain_blocks(weights, target, reordered_groups(weights, target))
+
+
+def reordered_groups(weights: LayerWeights, target: Target) -> PlainGroups:
+    """The row groups of all (channel, pattern) blocks, and the weights that they keep."""
     height = exact_height(target)
     positions = weights.kernel_size if 1 < weights.kernel_size <= MAX_KERNEL else 0
     rows, values = _kernels(weights, positions or min(height, MAX_KERNEL))
@@ -57,17 +62,13 @@ def kernel_reorder(weights: LayerWeights, target: Target) -> BlockMatrix:
     bands, pattern = np.nonzero(is_first)[0], ordered[is_first]
     width = weights.values.shape[2]
     section = band // (len(values) // len(weights.values))
-    return plain_blocks(
-        weights,
-        target,
-        _blocks(
-            rows[bands],
-            pattern,
-            starts(served),
-            values.transpose(0, 2, 1)[band, kernel],
-            (section * width + kernel).astype(np.int32),
-            height,
-        ),
+    return _blocks(
+        rows[bands],
+        pattern,
+        starts(served),
+        values.transpose(0, 2, 1)[band, kernel],
+        (section * width + kernel).astype(np.int32),
+        height,
     )
 
 

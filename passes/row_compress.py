@@ -47,6 +47,11 @@ def row_compress(weights: LayerWeights, target: Target, index: IndexForm = "inpu
     """The compressed blocks of one layer; see ``RowCompress``."""
     if index == "output":
         return pattern_dedup(weights, target, DedupPlan("none"))
+    return plain_blocks(weights, target, compressed_groups(weights, target))
+
+
+def compressed_groups(weights: LayerWeights, target: Target) -> PlainGroups:
+    """The row groups of index form "input", and the weights that they keep."""
     height = exact_height(target)
     bits = signed_bits(weights.values)
     digits = len(encode(weights.values[:0], target.crossbar.cell_bits, bits).shift)
@@ -57,18 +62,14 @@ def row_compress(weights: LayerWeights, target: Target, index: IndexForm = "inpu
     ]
     lists = np.cumsum([0, *(len(part.start) - 1 for part in sections)])
     served = np.concatenate([np.diff(part.start) for part in sections])
-    return plain_blocks(
-        weights,
-        target,
-        PlainGroups(
-            rows=np.concatenate([part.rows for part in sections]),
-            routing=np.concatenate(
-                [part.routing + low for part, low in zip(sections, lists[:-1], strict=True)]
-            ).astype(np.int32),
-            outputs=np.concatenate([part.outputs for part in sections]),
-            start=starts(served),
-            values=np.concatenate([part.values for part in sections]),
-        ),
+    return PlainGroups(
+        rows=np.concatenate([part.rows for part in sections]),
+        routing=np.concatenate(
+            [part.routing + low for part, low in zip(sections, lists[:-1], strict=True)]
+        ).astype(np.int32),
+        outputs=np.concatenate([part.outputs for part in sections]),
+        start=starts(served),
+        values=np.concatenate([part.values for part in sections]),
     )
 
 

@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 
 from isa.matrix import BlockMatrix
 from isa.target import Target, load_target
+from passes.best import SCHEMES
 from passes.encoding import encodings_for
 from passes.grouping import RowOrder
-from passes.kernel_reorder import kernel_reorder
-from passes.ou_tile import ou_tile
-from passes.pattern_dedup import DedupPlan, Granularity, pattern_dedup
-from passes.plane_skip import plane_skip
-from passes.row_compress import row_compress
+from passes.pattern_dedup import DedupPlan, Granularity
 from passes.weights import LayerWeights
 
 ORDERS: tuple[RowOrder, ...] = ("channel", "position", "magnitude")
@@ -69,15 +66,7 @@ def layer_of(values: np.ndarray[Any, Any], kernel: int = 1) -> LayerWeights:
 
 def every_scheme(weights: LayerWeights, target: Target) -> dict[str, BlockMatrix]:
     """The blocks that each scheme makes of a layer."""
-    return {
-        "dense": ou_tile(weights, target),
-        "sre": row_compress(weights, target),
-        "occ": row_compress(weights, target, "output"),
-        "yu": kernel_reorder(weights, target),
-        "plane-skip": plane_skip(weights, target),
-        "pattpim": pattern_dedup(weights, target, DedupPlan("filter")),
-        "dedup": pattern_dedup(weights, target),
-    }
+    return {name: scheme(weights, target) for name, scheme in SCHEMES.items()}
 
 
 @st.composite
