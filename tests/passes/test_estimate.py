@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 from support.layers import every_scheme, layer_of, layers, targets
 
 from isa.target import Target, load_target
-from passes.best import SCHEMES, Objective, choose
-from passes.estimate import MappingCost, estimate, objective_value
+from passes.estimate import MappingCost, estimate
 from passes.ou_tile import ou_tile
 from passes.pattern_dedup import pattern_dedup
 from passes.place import place
@@ -139,48 +137,6 @@ def test_more_crossbars_never_take_more_time() -> None:
         for count in (40, 80, 160, 320)
     ]
     assert times == sorted(times, reverse=True)
-
-
-@pytest.mark.parametrize("objective", ["energy", "latency", "area"])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_best_is_no_worse_than_any_single_scheme(objective: Objective, seed: int) -> None:
-    target = load_target("ou9x8")
-    weights = _sparse_layer(seed)
-    choice = choose(weights, 49, target, objective)
-    for name, scheme in SCHEMES.items():
-        single = estimate(
-            scheme(weights, target),
-            49,
-            target,
-            kernel_size=weights.kernel_size,
-            crossbars=choice.dense.crossbars,
-            objective=objective,
-        )
-        assert objective_value(choice.cost, objective) <= objective_value(single, objective), name
-
-
-def test_random_weights_pass_the_bars_against_dense() -> None:
-    rng = np.random.default_rng(0)
-    weights = layer_of(np.clip(np.rint(rng.normal(0, 36, (1, 1152, 256))), -127, 127), 9)
-    choice = choose(weights, 196, load_target("ou9x8"))
-    assert choice.dense.stored_cells > 8 * choice.cost.stored_cells
-    assert choice.dense.energy_pj > 2.15 * choice.cost.energy_pj
-    equal = choice.cost.time_equal_crossbars_ns
-    assert choice.dense.time_equal_crossbars_ns > 4 * equal
-
-
-def _sparse_layer(seed: int) -> LayerWeights:
-    """Random, with zero kernels, few patterns, or repeated filters, by ``seed``."""
-    rng = np.random.default_rng(seed)
-    values = np.clip(np.rint(rng.normal(0, 30, (1, 144, 48))), -127, 127)
-    changes: list[Callable[[], None]] = [
-        lambda: None,
-        lambda: values.reshape(16, 9, 48).__setitem__((slice(None), slice(4, 9)), 0),
-        lambda: values.reshape(16, 9, 48).__setitem__((rng.random((16, 9, 48)) < 0.9), 0),
-        lambda: values.__setitem__((..., slice(4, None)), np.resize(values[..., :4], (1, 144, 44))),
-    ]
-    changes[seed]()
-    return layer_of(values, 9)
 
 
 def test_repeated_filters_share_one_combination() -> None:
