@@ -338,19 +338,25 @@ AVX512 static void draw_avx512(const plan *p, uint32_t group, uint32_t tile, con
 }
 AVX512 static uint64_t scan_general_avx512(const scan_job *j) { return scan_body(j); }
 
-/* 64 sums to codes not above limit + 1, in the order of _mm512_packus_epi16. */
-AVX512 ALWAYS __m512i pack_codes(__m512i low, __m512i high, __m128i fraction) {
-    return _mm512_packus_epi16(_mm512_sra_epi16(low, fraction), _mm512_sra_epi16(high, fraction));
+/* 64 sums to codes of up to 255, in the order of _mm512_packus_epi16. */
+AVX512 ALWAYS __m512i pack_codes(__m512i low, __m512i high, __m512i fraction) {
+    return _mm512_packus_epi16(_mm512_srav_epi16(low, fraction),
+                               _mm512_srav_epi16(high, fraction));
+}
+
+/* Above this code a packed one would be cut to 255, so that no saturation could be seen. */
+ALWAYS int is_packable(const plan *p) {
+    return p->codes <= 254 || p->top > 32767;
 }
 
 AVX512 static void build_codes_avx512(const plan *p, const int16_t *table, int rows, int valid,
                                       uint8_t *codes, uint8_t *saturated) {
-    if (p->thresholds || p->codes > 254) { /* a packed 255 could be more */
+    if (p->thresholds || !is_packable(p)) {
         build_codes(p, table, rows, valid, codes, saturated);
         return;
     }
     const __m512i limit = _mm512_set1_epi8((char)p->codes);
-    const __m128i fraction = _mm_cvtsi32_si128(p->fraction);
+    const __m512i fraction = _mm512_set1_epi16((short)p->fraction);
     const __m512i natural = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
     const uint64_t used = valid == TILE ? ~(uint64_t)0 : ((uint64_t)1 << valid) - 1;
     for (int q = 0; q < rows; q++, table += TILE) {
@@ -396,59 +402,89 @@ AVX512 static uint64_t codes_avx512(const scan_job *j) {
     return saturated;
 }
 
-/* Table rows, noise of one deviation for all columns, and a transfer of whole steps. */
-AVX512 ALWAYS uint64_t scan_avx512_body(const scan_job *j, const int whole, const int noisy) {
+/* The sums of one conversion, table rows and noise of one deviation for all columns. */
+AVX512 ALWAYS __m512i conversion(const scan_job *j, Py_ssize_t w, int t, const int whole,
+                                 const int noisy, __m512i fraction) {
+    const plan *p = j->p;
+    const uint16_t *words = j->index + (w * 8 + t) * (whole ? 1 : p->words);
+    const int16_t *row = j->table + (whole ? (Py_ssize_t)words[0] * TILE
+                                           : row_of(j->parts, 0, words));
+    __m512i low = _mm512_load_si512(row), high = _mm512_load_si512(row + 32);
+    for (int i = 1; !whole && i < j->parts->count; i++) {
+        row = j->table + row_of(j->parts, i, words);
+        low = _mm512_add_epi16(low, _mm512_load_si512(row));
+        high = _mm512_add_epi16(high, _mm512_load_si512(row + 32));
+    }
+    if (noisy) {
+        int lines = __builtin_popcount(words[0]);
+        for (Py_ssize_t i = 1; !whole && i < p->words; i++) lines += __builtin_popcount(words[i]);
+        const __m512i std = _mm512_set1_epi16(p->std[lines]);
+        const int16_t *drawn = p->pool + offset_of(j, w, t);
+        low = _mm512_add_epi16(low, _mm512_mulhrs_epi16(_mm512_loadu_si512(drawn), std));
+        high = _mm512_add_epi16(high, _mm512_mulhrs_epi16(_mm512_loadu_si512(drawn + 32), std));
+    }
+    return pack_codes(low, high, fraction);
+}
+
+/* 15 x 17 is a byte: with up to 17 codes four bits are joined in bytes, else in 16 bits. */
+AVX512 ALWAYS uint64_t scan_avx512_body(const scan_job *j, const int whole, const int noisy,
+                                        const int few) {
     const plan *p = j->p;
     const __m512i limit = _mm512_set1_epi8((char)p->codes), zero = _mm512_setzero_si512();
-    const __m128i fraction = _mm_cvtsi32_si128(p->fraction);
-    uint64_t saturated = 0;
-    __m512i used = _mm512_movm_epi8(j->valid == TILE ? ~(uint64_t)0
-                                                     : ((uint64_t)1 << j->valid) - 1);
-    used = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), used);
-    const __mmask64 counted = _mm512_movepi8_mask(used); /* in the order of the packed codes */
+    const __m512i above = _mm512_set1_epi8((char)(p->codes < 255 ? p->codes + 1 : 255));
+    const __m512i fraction = _mm512_set1_epi16((short)p->fraction);
+    const __m512i packed_order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    const uint64_t valid = j->valid == TILE ? ~(uint64_t)0 : ((uint64_t)1 << j->valid) - 1;
+    const __m512i used = _mm512_permutexvar_epi64(packed_order, _mm512_movm_epi8(valid));
+    __m512i saturated = zero;
     for (Py_ssize_t w = 0; w < j->windows; w++) {
-        __m512i low_total = zero, high_total = zero;
+        __m512i low = zero, high = zero, excess = zero, half[2] = {zero, zero};
+#pragma GCC unroll 8
         for (int t = 7; t >= 0; t--) {
-            const uint16_t *words = j->index + (w * 8 + t) * p->words;
-            const int16_t *row = j->table + (whole ? (Py_ssize_t)words[0] * TILE
-                                                   : row_of(j->parts, 0, words));
-            __m512i low = _mm512_load_si512(row), high = _mm512_load_si512(row + 32);
-            for (int i = 1; !whole && i < j->parts->count; i++) {
-                row = j->table + row_of(j->parts, i, words);
-                low = _mm512_add_epi16(low, _mm512_load_si512(row));
-                high = _mm512_add_epi16(high, _mm512_load_si512(row + 32));
-            }
-            if (noisy) {
-                int lines = __builtin_popcount(words[0]);
-                for (Py_ssize_t i = 1; !whole && i < p->words; i++)
-                    lines += __builtin_popcount(words[i]);
-                const __m512i std = _mm512_set1_epi16(p->std[lines]);
-                const int16_t *drawn = p->pool + offset_of(j, w, t);
-                low = _mm512_add_epi16(
-                    low, _mm512_mulhrs_epi16(_mm512_loadu_si512(drawn), std));
-                high = _mm512_add_epi16(
-                    high, _mm512_mulhrs_epi16(_mm512_loadu_si512(drawn + 32), std));
-            }
-            const __m512i packed = pack_codes(low, high, fraction);
+            const __m512i packed = conversion(j, w, t, whole, noisy, fraction);
             const __m512i code = _mm512_min_epu8(packed, limit);
-            saturated += (uint64_t)__builtin_popcountll(
-                _mm512_mask_cmpgt_epu8_mask(counted, packed, limit));
-            low_total = _mm512_add_epi16(_mm512_add_epi16(low_total, low_total),
-                                         _mm512_unpacklo_epi8(code, zero));
-            high_total = _mm512_add_epi16(_mm512_add_epi16(high_total, high_total),
-                                          _mm512_unpackhi_epi8(code, zero));
+            excess = _mm512_add_epi8(
+                excess, _mm512_sub_epi8(_mm512_min_epu8(packed, above), code)); /* <= 8 */
+            if (few) {
+                half[t / 4] = _mm512_add_epi8(_mm512_add_epi8(half[t / 4], half[t / 4]), code);
+            } else {
+                low = _mm512_add_epi16(_mm512_add_epi16(low, low),
+                                       _mm512_unpacklo_epi8(code, zero));
+                high = _mm512_add_epi16(_mm512_add_epi16(high, high),
+                                        _mm512_unpackhi_epi8(code, zero));
+            }
         }
-        add_sums(j->sums + w * TILE, low_total, high_total);
+        if (few) {
+            low = _mm512_add_epi16(_mm512_unpacklo_epi8(half[0], zero),
+                                   _mm512_slli_epi16(_mm512_unpacklo_epi8(half[1], zero), 4));
+            high = _mm512_add_epi16(_mm512_unpackhi_epi8(half[0], zero),
+                                    _mm512_slli_epi16(_mm512_unpackhi_epi8(half[1], zero), 4));
+        }
+        add_sums(j->sums + w * TILE, low, high);
+        saturated = _mm512_add_epi64(saturated,
+                                     _mm512_sad_epu8(_mm512_and_si512(excess, used), zero));
     }
-    return saturated;
+    return (uint64_t)_mm512_reduce_add_epi64(saturated);
 }
+
+#define SCAN(name, whole, noisy, few)                    \
+    AVX512 static uint64_t name(const scan_job *j) {     \
+        return scan_avx512_body(j, whole, noisy, few);   \
+    }
+SCAN(scan_whole_few, 1, 1, 1)
+SCAN(scan_whole_many, 1, 1, 0)
+SCAN(scan_parts_few, 0, 1, 1)
+SCAN(scan_parts_many, 0, 1, 0)
+SCAN(scan_quiet_few, 0, 0, 1)
+SCAN(scan_quiet_many, 0, 0, 0)
 
 AVX512 static uint64_t scan_avx512(const scan_job *j) {
     const plan *p = j->p;
-    if (p->thresholds || p->variance || p->codes > 254) return scan_general_avx512(j);
-    const int whole = j->parts->count == 1;
-    if (p->noisy) return whole ? scan_avx512_body(j, 1, 1) : scan_avx512_body(j, 0, 1);
-    return whole ? scan_avx512_body(j, 1, 0) : scan_avx512_body(j, 0, 0);
+    const int few = p->codes <= 17;
+    if (p->thresholds || p->variance || !is_packable(p)) return scan_general_avx512(j);
+    if (!p->noisy) return few ? scan_quiet_few(j) : scan_quiet_many(j);
+    if (j->parts->count == 1 && p->words == 1) return few ? scan_whole_few(j) : scan_whole_many(j);
+    return few ? scan_parts_few(j) : scan_parts_many(j);
 }
 #endif
 
