@@ -1,21 +1,29 @@
 """The C kernels: optional, limited API, stamped with source hashes (see runtime/kernel.py)."""
 
-from hashlib import sha256
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 
+sys.path.insert(0, str(Path(__file__).parent))  # an isolated build does not look here
 
-def kernel(name: str, stamp: str) -> Extension:
-    """An extension of one C file; ``stamp``: the macro that carries its hash."""
-    source = f"runtime/{name}.c"
-    digest = sha256(Path(__file__).parent.joinpath(source).read_bytes()).hexdigest()
-    macros = [("Py_LIMITED_API", "0x030B0000"), (stamp, f'"{digest}"')]
+from runtime.kernel_source import EXTENSIONS, source_files, source_hash
+
+
+def kernel(name: str) -> Extension:
+    """The extension ``runtime.<name>`` with the hash of its files compiled in."""
+    files = [f"runtime/{file.name}" for file in source_files(name)]
+    macros = [("Py_LIMITED_API", "0x030B0000"), ("PIM_SOURCE_SHA256", f'"{source_hash(name)}"')]
     return Extension(
-        f"runtime.{name}", [source], define_macros=macros, py_limited_api=True, optional=True,
-        extra_compile_args=["-O3", "-fno-math-errno"],
-    )  # fmt: skip
+        f"runtime.{name}",
+        [file for file in files if file.endswith(".c")],
+        depends=files,
+        define_macros=macros,
+        py_limited_api=True,
+        optional=True,
+        extra_compile_args=["-O3", "-fno-math-errno", "-fvisibility=hidden"],
+    )
 
 
-KERNELS = [kernel("_crossbar", "PIM_SOURCE_SHA256"), kernel("_device", "PIM_DEVICE_SHA256")]
+KERNELS = [kernel(name) for name in EXTENSIONS]
 setup(ext_modules=KERNELS, options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -1,4 +1,4 @@
-"""The C kernel; see runtime/_crossbar.c. Every array is C-contiguous; every size is checked."""
+"""The C kernel; see runtime/_crossbar*.c. Every array is C-contiguous; every size is checked."""
 
 from typing import Literal
 

@@ -28,8 +28,8 @@
 #endif
 #define ALWAYS static inline __attribute__((always_inline))
 
-#ifndef PIM_DEVICE_SHA256
-#define PIM_DEVICE_SHA256 "unknown"
+#ifndef PIM_SOURCE_SHA256
+#define PIM_SOURCE_SHA256 "unknown"
 #endif
 
 enum { TILE = 64,         /* stored columns side by side; share one offset into the pool */
@@ -917,7 +917,7 @@ PyDoc_STRVAR(hash_doc, "source_hash()\n--\n\nThe sha256 of the source this was c
 
 static PyObject *py_source_hash(PyObject *self, PyObject *unused) {
     (void)self, (void)unused;
-    return PyUnicode_FromString(PIM_DEVICE_SHA256);
+    return PyUnicode_FromString(PIM_SOURCE_SHA256);
 }
 
 static PyMethodDef METHODS[] = {

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from isa.diagnostics import Diagnostic, PimError
+from runtime.kernel_source import source_hash
 
 LEVELS: Final = ("portable C", "AVX2", "AVX-512 VNNI")
 KERNELS: Final = ("auto", "numpy", "c")
 PATHS: Final = ("auto", "proved", "excess", "table", "popcount")
-SOURCE: Final = Path(__file__).with_name("_crossbar.c")
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,11 @@ def describe_kernel() -> dict[str, Any]:
     except ImportError as error:  # not built, or built for something else: the reason says which
         return {"kernel": "numpy", "reason": str(error), "stale": None}
     built = extension.source_hash()
-    stale = sha256(SOURCE.read_bytes()).hexdigest() != built if SOURCE.exists() else None
+    present = source_hash("_crossbar")
     return {
         "kernel": "c",
         "file": str(extension.__file__),
         "level": LEVELS[extension.best_level()],
         "source_sha256": built,
-        "stale": stale,
+        "stale": None if present is None else present != built,
     }

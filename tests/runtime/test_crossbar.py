@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from hashlib import sha256
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from isa.diagnostics import PimError
 from isa.matrix import BlockMatrix, fold
 from runtime.crossbar import block_product, exact_pieces, linear_product
-from runtime.kernel import SOURCE, Kernel, choose_kernel, describe_kernel, load_extension
+from runtime.kernel import Kernel, choose_kernel, describe_kernel, load_extension
+from runtime.kernel_source import EXTENSIONS, FOLDER, source_files, source_hash
 from runtime.paths import Crossbars, make_plan, pack_weights
 
 Blocks = Callable[..., BlockMatrix]
@@ -235,11 +236,16 @@ def test_a_missing_c_kernel_is_used_by_nobody_and_explained(
 
 
 @needs_c
-def test_the_compiled_kernel_is_that_of_the_source() -> None:
-    assert extension().source_hash() == sha256(SOURCE.read_bytes()).hexdigest(), (
-        "runtime/_crossbar.c changed after it was built: pip install -e ."
-    )
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_the_compiled_kernel_is_that_of_the_source(name: str) -> None:
+    built = import_module(f"runtime.{name}").source_hash()
+    assert built == source_hash(name), f"runtime/{name}*.[ch] changed: pip install -e ."
     assert describe_kernel()["stale"] is False
+
+
+def test_every_c_file_belongs_to_one_extension() -> None:
+    files = [file for name in EXTENSIONS for file in source_files(name)]
+    assert sorted(files) == sorted(FOLDER.glob("*.[ch]"))
 
 
 @needs_c
