@@ -13,6 +13,7 @@ from passes.best import Best
 from passes.graph import Graph
 from passes.kernel_reorder import KernelReorder
 from passes.mapping import Mapping
+from passes.mesh_place import DEFAULT_METHOD, MeshPlace
 from passes.ou_tile import OuTile
 from passes.pattern_dedup import PatternDedup
 from passes.plane_skip import PlaneSkip
@@ -34,10 +35,13 @@ MAPPINGS: dict[str, MappingPass] = {
 DEFAULT_MAPPING = "ou-tile"
 
 
-def pipeline(target: Target, mapping: str, grow: bool) -> tuple[Pass[Any, Any], ...]:
+def pipeline(
+    target: Target, mapping: str, grow: bool, place: str = DEFAULT_METHOD
+) -> tuple[Pass[Any, Any], ...]:
     """The passes from Graph to Program.
 
-    grow: enlarge the mesh until the model fits. Raises PimError U902 for an unknown mapping.
+    grow: enlarge the mesh until the model fits. place: how cores find their places on the mesh
+    (`passes.mesh_place.METHODS`). Raises PimError U902 for an unknown mapping.
     """
     if mapping not in MAPPINGS:
         near = get_close_matches(mapping, MAPPINGS, 1)
@@ -46,5 +50,6 @@ def pipeline(target: Target, mapping: str, grow: bool) -> tuple[Pass[Any, Any], 
     return (
         MAPPINGS[mapping](target),  # first: what a layer stores decides how many cores it needs
         Split(),  # before schedule: each part becomes one core's stream
-        Schedule(grow),  # last: queue depths follow from the finished streams
+        Schedule(grow),  # queue depths follow from the finished streams
+        MeshPlace(target, place),  # last: only the streams say how much each channel carries
     )

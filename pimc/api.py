@@ -18,6 +18,7 @@ from isa.diagnostics import Diagnostic, Location, PimError
 from isa.printer import print_program
 from isa.program import Program
 from isa.target import DEFAULT_TARGET, Target, load_target
+from passes.mesh_place import DEFAULT_METHOD
 from passes.pipelines import DEFAULT_MAPPING
 from pimc.check import verify_program
 from pimc.data import (
@@ -136,6 +137,7 @@ def compile(
     mapping: str = DEFAULT_MAPPING,
     tiles: int | str | None = None,
     allow_clipping: bool = False,
+    place: str = DEFAULT_METHOD,
     seed: int = 0,
 ) -> CompiledProgram:
     """Compile a float, QDQ or QOperator model for a target; the result is verified and proved.
@@ -143,14 +145,15 @@ def compile(
     calibration: float samples [n, ...] by input name, or an npz file, for models that are not
     quantized yet; without it ranges come from random noise of ``seed``. input_shapes: full shapes
     of inputs with dynamic axes. tiles: number of cores, or "auto" to grow the chip until the model
-    fits. Raises PimError with all findings of the stage that refuses.
+    fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". Raises PimError
+    with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     samples = None if calibration is None else _arrays(calibration)
     if samples is not None:
         samples.pop(LABELS, None)
     frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed)
-    options = CompileOptions(frontend, mapping, tiles, allow_clipping)
+    options = CompileOptions(frontend, mapping, tiles, allow_clipping, place=place)
     done = compile_model(model, chip, samples, options)
     return CompiledProgram(done.program, done.target, done.reference, done.float_model, done.report)
 

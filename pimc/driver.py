@@ -19,6 +19,7 @@ from isa.printer import print_program
 from isa.program import Program
 from isa.target import Target
 from passes.manager import run_passes
+from passes.mesh_place import DEFAULT_METHOD
 from passes.pipelines import DEFAULT_MAPPING, pipeline
 from pimc.capacity import fit_tables, instruction_warnings
 from pimc.compress import CompressionReport, Spec, compress
@@ -40,6 +41,7 @@ class CompileOptions:
     tiles: cores of the chip: None for the target's own, "auto" to grow the mesh until the model
     fits, or a number. allow_clipping: compile although a conversion may saturate (lossy).
     compress: lossy changes of the weights before they are quantized, refitted on the calibration.
+    place: of the cores on the mesh, one of `passes.mesh_place.METHODS`.
     """
 
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
@@ -47,6 +49,7 @@ class CompileOptions:
     tiles: int | str | None = None
     allow_clipping: bool = False
     compress: tuple[Spec, ...] = ()
+    place: str = DEFAULT_METHOD
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,7 @@ def compile_model(
     phase = Clock(progress)
     if isinstance(options.tiles, int):
         target = target.with_cores(options.tiles)
-    steps = pipeline(target, options.mapping, options.tiles == "auto")
+    steps = pipeline(target, options.mapping, options.tiles == "auto", options.place)
     imported, lossy = _imported(model, calibration, options, phase)
     program = run_passes(imported.graph, steps, phase)
     target = target.with_mesh(len(program.cores)) if options.tiles == "auto" else target

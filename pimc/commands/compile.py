@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     help="Lossy: prune or tie weights first, as in `pimc compress`, refitted on --calib. "
     "Repeatable.",
 )
+@click.option(
+    "--place",
+    type=click.Choice(["none", "descent", "faq", "best"]),
+    default="descent",
+    show_default=True,
+    help="Of cores on the mesh, for few bytes times hops: as numbered, by swaps, by SciPy's FAQ "
+    "and swaps, or the better of the two.",
+)
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
     "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
@@ -113,7 +121,12 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     )
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
     options = CompileOptions(
-        frontend, arguments["mapping"], tiles, arguments["allow_clipping"], specs
+        frontend,
+        arguments["mapping"],
+        tiles,
+        arguments["allow_clipping"],
+        specs,
+        arguments["place"],
     )
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)

@@ -58,8 +58,13 @@ def file_sha256(path: str | Path) -> str:
 
 
 def program_figures(program: Program, target: Target) -> dict[str, int]:
-    """What a program takes of the chip. crossbars: with something in them; ou_blocks: OUs."""
+    """What a program takes of the chip.
+
+    crossbars: with something in them. ou_blocks: operation units. byte_hops: of the messages of
+    an image, bytes times the hops between their cores.
+    """
     from isa.program import walk
+    from passes.traffic import core_numbers, traffic
 
     matrices = list(program.matrices())
     return {
@@ -71,6 +76,7 @@ def program_figures(program: Program, target: Target) -> dict[str, int]:
         "ou_blocks": sum(matrix.blocks.blocks(target.ou.columns) for matrix in matrices),
         "routes": sum(matrix.blocks.route_count() for matrix in matrices),
         "instructions": sum(1 for core in program.cores for _ in walk(core.body)),
+        "byte_hops": traffic(program).byte_hops(core_numbers(program), target),
     }
 
 

@@ -99,7 +99,7 @@ def test_the_report_of_a_compile_holds_that_of_its_verification(tmp_path: Path) 
 def test_timing_lists_every_phase_on_stderr(tmp_path: Path) -> None:
     result = run("compile", LENET, "-o", tmp_path / "x.pim", "--timing")
     assert [line.split(" s  ")[1] for line in result.stderr.splitlines()] == [
-        "import", "ou-tile", "prove blocks", "split", "schedule", "fit tables",
+        "import", "ou-tile", "prove blocks", "split", "schedule", "mesh-place", "fit tables",
         "print and parse", "verify text", "prove text",
     ]  # fmt: skip
 
