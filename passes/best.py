@@ -15,14 +15,13 @@ from passes.encoding import encode, encodings_for, plain_encoding, signed_bits
 from passes.estimate import MappingCost, estimate, objective_value, span_cycles
 from passes.graph import Graph, MatrixNode
 from passes.grouping import coded_height, exact_height
-from passes.kernel_reorder import kernel_reorder, reordered_groups
+from passes.kernel_reorder import kernel_reorder
 from passes.mapping import MappedLayer, Mapping
 from passes.ou_tile import ou_tile
 from passes.pattern_dedup import DedupPlan, pattern_dedup
 from passes.plane_skip import plane_skip
 from passes.prices import prices
-from passes.row_compress import compressed_groups, row_compress
-from passes.shared_columns import shared_blocks
+from passes.row_compress import row_compress
 from passes.weights import LayerWeights, layer_weights
 
 Objective = Literal["energy", "latency", "area"]
@@ -37,12 +36,8 @@ SCHEMES: Final[dict[str, Scheme]] = {
     "occ": lambda weights, target: row_compress(weights, target, "output"),
     "sre": row_compress,
     "yu": kernel_reorder,
-    "sre+dedup": lambda weights, target: shared_blocks(
-        weights, target, compressed_groups(weights, target)
-    ),
-    "yu+dedup": lambda weights, target: shared_blocks(
-        weights, target, reordered_groups(weights, target)
-    ),
+    "sre+dedup": lambda weights, target: row_compress(weights, target, shared=True),
+    "yu+dedup": lambda weights, target: kernel_reorder(weights, target, shared=True),
 }
 
 

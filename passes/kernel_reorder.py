@@ -16,6 +16,7 @@ from passes.graph import Graph
 from passes.grouping import exact_height
 from passes.mapping import Mapping, map_layers
 from passes.plain_columns import PlainGroups, plain_blocks
+from passes.shared_columns import shared_blocks
 from passes.weights import LayerWeights
 
 MAX_KERNEL = 62  # positions whose pattern fits one integer
@@ -30,19 +31,24 @@ class KernelReorder(Pass[Graph, Mapping]):
     in no group and costs nothing (papers.md, 6.1). Where kernels have one position (1x1
     convolutions, fully connected layers), ``ou.rows`` neighbouring channels count as a kernel.
     Exact: yes. A removed row is 0 in all kernels of its block; an index tells their outputs.
+    shared: store equal columns of a block once.
     """
 
     name: ClassVar[str] = "kernel-reorder"
     exact: ClassVar[bool] = True
     target: Target
+    shared: bool = False
 
     def run(self, unit: Graph) -> Mapping:
-        return map_layers(unit, self.target, lambda weights: kernel_reorder(weights, self.target))
+        return map_layers(
+            unit, self.target, lambda weights: kernel_reorder(weights, self.target, self.shared)
+        )
 
 
-def kernel_reorder(weights: LayerWeights, target: Target) -> BlockMatrix:
+def kernel_reorder(weights: LayerWeights, target: Target, shared: bool = False) -> BlockMatrix:
     """The reordered blocks of one layer; see ``KernelReorder``."""
-    return plain_blocks(weights, target, reordered_groups(weights, target))
+    make = shared_blocks if shared else plain_blocks
+    return make(weights, target, reordered_groups(weights, target))
 
 
 def reordered_groups(weights: LayerWeights, target: Target) -> PlainGroups:

@@ -15,7 +15,7 @@ from passes.kernel_reorder import KernelReorder
 from passes.mapping import Mapping
 from passes.mesh_place import DEFAULT_METHOD, MeshPlace
 from passes.ou_tile import OuTile
-from passes.pattern_dedup import PatternDedup
+from passes.pattern_dedup import DedupPlan, PatternDedup
 from passes.plane_skip import PlaneSkip
 from passes.row_compress import RowCompress
 from passes.schedule import Schedule
@@ -30,6 +30,10 @@ MAPPINGS: dict[str, MappingPass] = {
     "kernel-reorder": KernelReorder,
     "plane-skip": PlaneSkip,
     "pattern-dedup": PatternDedup,
+    "filter-dedup": lambda target: PatternDedup(target, DedupPlan("filter")),
+    "row-compress-output": lambda target: RowCompress(target, "output"),
+    "row-compress-dedup": lambda target: RowCompress(target, shared=True),
+    "kernel-reorder-dedup": lambda target: KernelReorder(target, shared=True),
     "best": Best,
 }
 DEFAULT_MAPPING = "ou-tile"

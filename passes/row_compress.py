@@ -17,6 +17,7 @@ from passes.grouping import exact_height
 from passes.mapping import Mapping, map_layers
 from passes.pattern_dedup import DedupPlan, pattern_dedup
 from passes.plain_columns import PlainGroups, plain_blocks
+from passes.shared_columns import shared_blocks
 from passes.weights import LayerWeights
 
 IndexForm = Literal["input", "output"]
@@ -29,6 +30,7 @@ class RowCompress(Pass[Graph, Mapping]):
     Before -> after, index "input" (ORC): the columns of an operation unit use rows 0, 4, 5, 9, ..
     -> one row group holds these rows, and gaps between them are the index. Index "output" (OCC):
     all rows of a group stay, columns of zeros go, and an index tells each column's output.
+    shared: of index "input", store equal columns of a group once.
     Exact: yes. A removed cell is 0; selectors say which input each word line carries.
     """
 
@@ -36,18 +38,24 @@ class RowCompress(Pass[Graph, Mapping]):
     exact: ClassVar[bool] = True
     target: Target
     index: IndexForm = "input"
+    shared: bool = False
 
     def run(self, unit: Graph) -> Mapping:
         return map_layers(
-            unit, self.target, lambda weights: row_compress(weights, self.target, self.index)
+            unit,
+            self.target,
+            lambda weights: row_compress(weights, self.target, self.index, self.shared),
         )
 
 
-def row_compress(weights: LayerWeights, target: Target, index: IndexForm = "input") -> BlockMatrix:
+def row_compress(
+    weights: LayerWeights, target: Target, index: IndexForm = "input", shared: bool = False
+) -> BlockMatrix:
     """The compressed blocks of one layer; see ``RowCompress``."""
     if index == "output":
         return pattern_dedup(weights, target, DedupPlan("none"))
-    return plain_blocks(weights, target, compressed_groups(weights, target))
+    make = shared_blocks if shared else plain_blocks
+    return make(weights, target, compressed_groups(weights, target))
 
 
 def compressed_groups(weights: LayerWeights, target: Target) -> PlainGroups:

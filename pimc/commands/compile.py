@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     "--mapping",
     default="ou-tile",
     show_default=True,
-    help="How weights become blocks: ou-tile, row-compress, kernel-reorder, plane-skip, "
-    "pattern-dedup, best. All are exact.",
+    help="How weights become blocks: ou-tile, row-compress, row-compress-output, "
+    "row-compress-dedup, kernel-reorder, kernel-reorder-dedup, plane-skip, filter-dedup, "
+    "pattern-dedup, best. All are exact; docs/mapping.md explains them.",
 )
 @click.option(
     "--compress",
