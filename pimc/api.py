@@ -16,7 +16,7 @@ from isa import container
 from isa import verify as verifier
 from isa.diagnostics import Diagnostic, Location, PimError
 from isa.printer import print_program
-from isa.program import Program
+from isa.program import Program, Tensor
 from isa.target import DEFAULT_TARGET, Target, load_target
 from passes.mesh_place import DEFAULT_METHOD
 from passes.pipelines import DEFAULT_MAPPING
@@ -68,14 +68,24 @@ class CompiledProgram:
         self._machine: Machine | None = None
 
     @property
+    def input_tensors(self) -> list[Tensor]:
+        """The program's inputs in the order of the model."""
+        return ports(self.program, "input")
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        """The program's outputs in the order of the model."""
+        return ports(self.program, "output")
+
+    @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
         """Shape without the batch axis by ONNX input name."""
-        return {tensor.onnx_name: tensor.onnx_shape for tensor in ports(self.program, "input")}
+        return {tensor.onnx_name: tensor.onnx_shape for tensor in self.input_tensors}
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """Shape without the batch axis by ONNX output name."""
-        return {tensor.onnx_name: tensor.onnx_shape for tensor in ports(self.program, "output")}
+        return {tensor.onnx_name: tensor.onnx_shape for tensor in self.output_tensors}
 
     def text(self) -> str:
         """The program as people read it."""
@@ -91,11 +101,10 @@ class CompiledProgram:
         check_feeds(self.program, given)
         if self._machine is None:
             self._machine = Machine(self.program, self.target)
-        inputs = ports(self.program, "input")
+        inputs = self.input_tensors
         result = self._machine.run({t.name: to_machine(t, given[t.onnx_name]) for t in inputs})
         return {
-            t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name]))
-            for t in ports(self.program, "output")
+            t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name])) for t in self.output_tensors
         }
 
     __call__ = run

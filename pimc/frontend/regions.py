@@ -107,7 +107,7 @@ def _roots(net: Net, held: set[str]) -> dict[str, str]:
     roots: dict[str, str] = {}
     axes: dict[str, int | None] = {}  # along which axis the constants of a result vary
     for op in net.ops:
-        if op.op_type not in ELEMENTWISE or op.domain:
+        if op.op_type not in ELEMENTWISE or op.domain or any(op.outputs[1:]):
             continue
         inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
         inner = [name for name in inputs if name not in held]
