@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from isa.diagnostics import PimError
 from isa.program import Program, Tensor
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
@@ -67,6 +68,7 @@ class Verification:
     distances: dict[str, Distance] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=dict)
     counters: Counters | None = None
+    float_error: str | None = None  # why onnxruntime could not run the float model
 
     @property
     def max_abs_diff_lsb(self) -> int:
@@ -99,6 +101,8 @@ class Verification:
                 {"name": name, "top1_agreement": found.top1_agreement, "sqnr_db": found.sqnr_db}
                 for name, found in self.distances.items()
             ]
+        if self.float_error is not None:
+            report["float_error"] = self.float_error
         report |= {name: count / self.samples for name, count in self.right.items()}
         if self.counters is not None:
             report["counters"] = self.counters.as_json()
@@ -207,6 +211,18 @@ class _Check:
         group = self.found.outputs if tensor.role == "output" else self.found.layers
         group[tensor.onnx_name] = max(group.get(tensor.onnx_name, 0), int(gap.max(initial=0)))
 
+    def _float_answers(
+        self, names: list[str], onnx_feeds: Mapping[str, Array]
+    ) -> list[Array] | None:
+        """The float model's outputs; None without one, or where onnxruntime cannot run it."""
+        if self.float is None:
+            return None
+        try:
+            return self.float.run(names, onnx_feeds)
+        except PimError as error:  # the program is checked all the same
+            self.float, self.found.float_error = None, error.diagnostics[0].message
+            return None
+
     def _compare_real(
         self,
         labels: Array | None,
@@ -219,8 +235,8 @@ class _Check:
         """
         first = next(iter(outputs))
         answers = dict(zip(("accuracy", "reference_accuracy"), outputs[first], strict=True))
-        if self.float is not None:
-            given = self.float.run(list(outputs), onnx_feeds)
+        given = self._float_answers(list(outputs), onnx_feeds)
+        if given is not None:
             for (name, (ours, _)), theirs in zip(outputs.items(), given, strict=True):
                 distance = self.found.distances.setdefault(name, Distance())
                 distance.add(ours, theirs.reshape(ours.shape))

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from isa.diagnostics import Diagnostic, PimError
 from pimc.data import Array
+from pimc.frontend.session import SILENT, runtime_error
 
 
 class Oracle:
@@ -57,11 +57,11 @@ class Oracle:
             if chunk.dtype.kind in "iu":  # row numbers are 32 bits here and maybe 64 there
                 chunk = chunk.astype(self._types[name])
             filled = np.concatenate([chunk, *[chunk[-1:]] * (step - len(chunk))])
-            ready[name] = filled if self._batched[name] else filled[0]
+            ready[name] = filled if self._batched[name] else np.asarray(filled[0])
         try:
             found = [np.asarray(array) for array in self._session.run(list(names), ready)]
         except Exception as error:  # onnxruntime's errors have no common base below Exception
-            raise _refused("cannot run", error) from error
+            raise runtime_error("cannot run the model", error) from error
         return [array[None] for array in found] if step == 1 else found
 
 
@@ -100,15 +100,10 @@ def _session(model: onnx.ModelProto) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's errors have no common base below Exception
-        raise _refused("refuses", error) from error
-
-
-def _refused(what: str, error: Exception) -> PimError:
-    first = str(error).strip().splitlines()[0]
-    return PimError(Diagnostic("F240", f"onnxruntime {what} the model: {first}"))
+        raise runtime_error("refuses the model", error) from error

@@ -91,6 +91,8 @@ class Annotator:
         steps = net.constants[scale]
         if steps.size != 1 or point.size != 1 or point.dtype not in DTYPE_NAMES:
             return None
+        if not 0 < float(steps.reshape(())) < np.inf:
+            return None
         return QParams(
             np.float32(steps.reshape(())), int(point.reshape(())), DTYPE_NAMES[point.dtype]
         )

@@ -17,9 +17,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 
-from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.diagnostics import Findings, Location
 from pimc.frontend.export import float_model
 from pimc.frontend.net import INT_NAMES, NUMBER_TYPES, Array, Net, Port, QParams
+from pimc.frontend.session import SILENT, runtime_error
 
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy")
@@ -161,9 +162,7 @@ def _collect(
                 calibrator.collect_data(_Reader(chunk))
             found = calibrator.compute_data().data
         except Exception as error:  # onnxruntime's errors have no common base below Exception
-            first = str(error).strip().splitlines()[0]
-            message = f"onnxruntime cannot run the float model: {first}"
-            raise PimError(Diagnostic("F240", message)) from error
+            raise runtime_error("cannot run the float model", error) from error
     return {name: _limits(found[name]) for name in wanted}
 
 
@@ -174,7 +173,10 @@ def _limits(found: Any) -> tuple[float, float]:
 
 def _calibrator(method: Method, source: Path, wanted: list[str], target: Path) -> Any:
     """A calibrator of onnxruntime (imported late) that watches just the wanted tensors."""
+    import onnxruntime
     from onnxruntime.quantization import calibrate as ort_calibrate
+
+    onnxruntime.set_default_logger_severity(SILENT)  # the calibrators open their own sessions
 
     base, options = {
         "minmax": (ort_calibrate.MinMaxCalibrater, {}),

@@ -18,7 +18,6 @@ from pimc.frontend.regions import BINARY, is_lookup
 
 Check = Callable[[Net, Op], str | None]
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
-_AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
 def check_conv(net: Net, op: Op) -> str | None:
@@ -44,9 +43,6 @@ def check_conv_transpose(net: Net, op: Op) -> str | None:
 
 
 def _window_attributes(op: Op) -> str | None:
-    mode = op.attributes.get("auto_pad", "NOTSET")
-    if mode not in _AUTO_PADS:
-        return f"auto_pad={mode} is unknown"
     pads = op.attributes.get("pads") or ()
     return f"pads={list(pads)} are negative" if any(pad < 0 for pad in pads) else None
 

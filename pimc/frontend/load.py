@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, Findings, Location, PimError
 
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -18,6 +21,8 @@ OLDEST_OPSET = 5  # the C++ converter of onnx starts there
 OLDEST_RUNNABLE = 7  # onnxruntime promises no more
 NEWEST_OPSET = 26  # onnxruntime 1.31.1, the newest that was tried, runs no newer one
 OLDEST_IR = 3
+AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+LARGEST_DENSE = 2**28  # elements of a sparse initializer
 
 
 def load_model(source: ModelSource) -> onnx.ModelProto:
@@ -97,11 +102,48 @@ def _checked(model: onnx.ModelProto, path: Path | None, folder: Path | None) -> 
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        said = " ".join(str(error).split("==>")[0].split())
         raise PimError(
-            Diagnostic("F204", f"the onnx checker refuses the model: {first}", _at(path))
+            Diagnostic("F204", f"the onnx checker refuses the model: {said}", _at(path))
         ) from error
+    _check_more(model, path)
+    _densify(model)
     return model
+
+
+def _check_more(model: onnx.ModelProto, path: Path | None) -> None:
+    """What the checker of onnx lets through and its readers stumble over."""
+    findings = Findings()
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            mode = attribute.s.decode(errors="replace")
+            if attribute.name == "auto_pad" and mode not in AUTO_PADS:
+                label = f"{node.op_type} `{node.name or node.output[0]}`"
+                message = f"{label}: auto_pad={mode} is none of {', '.join(AUTO_PADS)}"
+                findings.error("F204", message, Location(str(path or "") or None, node=label))
+    inputs = {value.name for value in model.graph.input}
+    for output in model.graph.output:
+        if output.name in inputs:
+            message = f"output `{output.name}` is the input of that name: nothing computes it"
+            findings.error("F211", message, Location(node=f"output `{output.name}`"))
+    findings.raise_if_any()
+
+
+def _densify(model: onnx.ModelProto) -> None:
+    """Turn sparse initializers into plain ones."""
+    for sparse in model.graph.sparse_initializer:
+        shape = tuple(sparse.dims)
+        if math.prod(shape) > LARGEST_DENSE:
+            text = f"sparse initializer `{sparse.values.name}` has {math.prod(shape):,} elements"
+            hint = f"at most {LARGEST_DENSE:,} are written out"
+            raise PimError(Diagnostic("F204", text, hint=hint))
+        values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(shape, values.dtype)
+        if places.ndim == 2:
+            places = np.ravel_multi_index(tuple(places.T), shape)
+        dense.reshape(-1)[places] = values
+        model.graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
+    del model.graph.sparse_initializer[:]
 
 
 def _check_versions(model: onnx.ModelProto, path: Path | None) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import onnx
 
-from isa.diagnostics import Diagnostic, PimError
+from isa.diagnostics import Diagnostic, Location, PimError
 from pimc.frontend.net import Array
+
+SILENT = 4  # onnxruntime's own log repeats on stderr what its exceptions say
 
 
 def open_session(model: onnx.ModelProto) -> Any:
@@ -21,14 +24,26 @@ def open_session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's errors have no common base below Exception
-        first = str(error).strip().splitlines()[0]
-        raise PimError(Diagnostic("F240", f"onnxruntime refuses the model: {first}")) from error
+        raise runtime_error("refuses the model", error) from error
+
+
+def runtime_error(what: str, error: Exception) -> PimError:
+    """F240: what onnxruntime says, without the places in its own source, at the node it names."""
+    text = " ".join(str(error).split())
+    node = re.search(r"running (\w+) node\. Name:'([^']*)' Status Message: (.*)", text)
+    at = None
+    if node is not None:
+        label = f"{node[1]} `{node[2]}`"
+        at, text = Location(node=label), f"{label}: {node[3]}"
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ \w.*?\) (?=[A-Zi])", "", text)
+    return PimError(Diagnostic("F240", f"onnxruntime {what}: {text}", at))
 
 
 def run_on_zeros(model: onnx.ModelProto) -> dict[str, Array]:
@@ -48,6 +63,5 @@ def run_on_zeros(model: onnx.ModelProto) -> dict[str, Array]:
     try:
         results = session.run(names, feeds)
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise PimError(Diagnostic("F240", f"onnxruntime cannot run the model: {first}")) from error
+        raise runtime_error("cannot run the model", error) from error
     return dict(zip(names, results, strict=True))

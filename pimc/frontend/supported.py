@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port,
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step, is_lookup
 
+LARGEST = 2**31  # elements of a tensor; nothing is allocated before this is checked
 _FLOAT = onnx.TensorProto.FLOAT
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))
 _PORT_TYPES = frozenset((_FLOAT, *INT_NAMES, *NUMBER_TYPES))
@@ -64,6 +66,9 @@ RULES: dict[str, Rule] = {
 }
 _STANDARD = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 _LIST_HINT = "`pimc ops` lists what is"
+_QUANTIZED = (
+    "scales must be positive constants, zero points and weights constants, activations 8 bits"
+)
 _VANISH = ("Constant", "ConstantOfShape", "Dropout", "Shape", "Size", "Range")
 
 
@@ -136,7 +141,7 @@ def _refusal(
         net.types.get(name) != _FLOAT for name in (op.inputs[0], op.output)
     )
     if op.op_type in QLINEAR or is_rest:
-        return "F211", "scales, zero points and weights must be constants, activations 8 bits", None
+        return "F211", _QUANTIZED, None
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", _LIST_HINT
     if rule is None:
@@ -147,6 +152,10 @@ def _refusal(
         if unknown.intersection(missing) or unknown.intersection(op.inputs):
             return None
         return "F205", f"the shape of `{missing[0]}` depends on data", None
+    large = next((n for n in op.outputs if n and math.prod(net.shapes[n]) > LARGEST), None)
+    if large:
+        count = math.prod(net.shapes[large])
+        return "F211", f"its result `{large}` has {count:,} elements, more than {LARGEST:,}", None
     empty = next((name for name in op.outputs if name and 0 in net.shapes[name]), None)
     if empty:
         return "F211", f"its result `{empty}` has no elements", None
