@@ -15,13 +15,14 @@ from passes.encoding import encode, encodings_for, plain_encoding, signed_bits
 from passes.estimate import MappingCost, estimate, objective_value, span_cycles
 from passes.graph import Graph, MatrixNode
 from passes.grouping import coded_height, exact_height
-from passes.kernel_reorder import kernel_reorder
+from passes.kernel_reorder import kernel_reorder, reordered_groups
 from passes.mapping import MappedLayer, Mapping
 from passes.ou_tile import ou_tile
 from passes.pattern_dedup import DedupPlan, pattern_dedup
 from passes.plane_skip import plane_skip
 from passes.prices import prices
-from passes.row_compress import row_compress
+from passes.row_compress import compressed_groups, row_compress
+from passes.shared_columns import distinct_columns
 from passes.weights import LayerWeights, layer_weights
 
 Objective = Literal["energy", "latency", "area"]
@@ -39,6 +40,8 @@ SCHEMES: Final[dict[str, Scheme]] = {
     "sre+dedup": lambda weights, target: row_compress(weights, target, shared=True),
     "yu+dedup": lambda weights, target: kernel_reorder(weights, target, shared=True),
 }
+# row groups of the schemes that store distinct columns on the groups of another one
+SHARED: Final = {"sre+dedup": compressed_groups, "yu+dedup": reordered_groups}
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +179,9 @@ class _Task:
 
     def floor(self, name: str) -> float:
         """What a scheme costs at least: the columns that its kept weights fill, fired."""
+        if name in SHARED:
+            groups = SHARED[name](self._weights, self._target)
+            return self.column_floor(distinct_columns(self._weights, self._target, groups))
         if name not in ("sre", "yu"):
             return 0.0
         weights, cell_bits = self._weights, self._target.crossbar.cell_bits
