@@ -11,22 +11,9 @@
  * before the first loop; a plan is checked once, when it is made, and copied. Vector instructions
  * are chosen at run time: level 0 is portable C, 1 is AVX2, 2 is AVX-512.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "_device.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define X86 1
-#include <immintrin.h>
-#define AVX2 __attribute__((target("avx2,popcnt")))
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,popcnt")))
-#else
-#define X86 0
-#endif
-#define ALWAYS static inline __attribute__((always_inline))
+#include <math.h>
 
 #ifndef PIM_SOURCE_SHA256
 #define PIM_SOURCE_SHA256 "unknown"
@@ -163,14 +150,6 @@ ALWAYS void build_codes(const plan *p, const int16_t *table, int rows, int valid
 
 /* ------------------------------------------------------------------------------ input bits */
 
-/* bits[t]: bit t of eight inputs, lane i in bit i */
-ALWAYS void eight_bits(const uint8_t *row, const int32_t *lanes, int count, uint8_t bits[8]) {
-    uint64_t v = 0;
-    for (int i = 0; i < count; i++) v |= (uint64_t)row[lanes[i]] << (8 * i);
-    const uint64_t ones = 0x0101010101010101u, gather = 0x0102040810204080u;
-    for (int t = 0; t < 8; t++) bits[t] = (uint8_t)((v >> t & ones) * gather >> 56);
-}
-
 /* index[window][8][words]: the word lines of a group that input bit t drives. */
 static void line_bits(const plan *p, const uint8_t *u, Py_ssize_t windows, Py_ssize_t group,
                       uint8_t *row, uint16_t *index) {
@@ -181,11 +160,9 @@ static void line_bits(const plan *p, const uint8_t *u, Py_ssize_t windows, Py_ss
         memcpy(row, inputs, (size_t)p->inputs);
         for (Py_ssize_t word = 0; word < p->words; word++) {
             const int left = (int)(p->lines - word * 16);
-            uint8_t low[8], high[8] = {0};
-            eight_bits(row, rows + word * 16, left < 8 ? left : 8, low);
-            if (left > 8) eight_bits(row, rows + word * 16 + 8, left < 16 ? left - 8 : 8, high);
-            for (int t = 0; t < 8; t++)
-                index[t * p->words + word] = (uint16_t)(low[t] | high[t] << 8);
+            uint16_t bits[8];
+            device_bits(row, rows + word * 16, left < 16 ? left : 16, bits);
+            for (int t = 0; t < 8; t++) index[t * p->words + word] = bits[t];
         }
     }
 }
@@ -693,7 +670,7 @@ static const char PLAN[] = "runtime._device.plan";
 static void plan_release(PyObject *capsule) { plan_free(PyCapsule_GetPointer(capsule, PLAN)); }
 
 /* A C-contiguous buffer of `items` elements of `size` bytes, or -1 with an error. */
-static int take(PyObject *object, Py_buffer *view, const char *name, Py_ssize_t items,
+int device_take(PyObject *object, Py_buffer *view, const char *name, Py_ssize_t items,
                 Py_ssize_t size, int writable) {
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0)) < 0)
         return -1;
@@ -704,9 +681,9 @@ static int take(PyObject *object, Py_buffer *view, const char *name, Py_ssize_t 
     return -1;
 }
 
-static void *copy_of(PyObject *object, const char *name, Py_ssize_t items, Py_ssize_t size) {
+void *device_copy(PyObject *object, const char *name, Py_ssize_t items, Py_ssize_t size) {
     Py_buffer view;
-    if (items < 0 || take(object, &view, name, items, size, 0) < 0) return NULL;
+    if (items < 0 || device_take(object, &view, name, items, size, 0) < 0) return NULL;
     void *copy = malloc((size_t)(items * size) + 64);
     if (copy) memcpy(copy, view.buf, (size_t)(items * size));
     else PyErr_NoMemory();
@@ -715,14 +692,14 @@ static void *copy_of(PyObject *object, const char *name, Py_ssize_t items, Py_ss
 }
 
 /* Bounds that rise from 0 to `last`. */
-static int rises(const int64_t *bounds, Py_ssize_t count, int64_t last, const char *name) {
+int device_rises(const int64_t *bounds, Py_ssize_t count, int64_t last, const char *name) {
     int sound = bounds[0] == 0 && bounds[count] == last;
     for (Py_ssize_t i = 0; i < count; i++) sound &= bounds[i] <= bounds[i + 1];
     if (!sound) PyErr_Format(PyExc_ValueError, "%s: must rise from 0 to %lld", name, (long long)last);
     return sound ? 0 : -1;
 }
 
-static int within(const int32_t *values, Py_ssize_t count, int64_t low, int64_t high,
+int device_within(const int32_t *values, Py_ssize_t count, int64_t low, int64_t high,
                   const char *name) {
     for (Py_ssize_t i = 0; i < count; i++)
         if (values[i] < low || values[i] >= high) {
@@ -737,7 +714,7 @@ static int within(const int32_t *values, Py_ssize_t count, int64_t low, int64_t 
 static void *unit_cells(const plan *p, PyObject *object, const char *name, const int64_t *first,
                         Py_ssize_t columns, Py_ssize_t size) {
     Py_buffer view;
-    if (take(object, &view, name, columns * p->lines, size, 0) < 0) return NULL;
+    if (device_take(object, &view, name, columns * p->lines, size, 0) < 0) return NULL;
     uint8_t *units = calloc((size_t)(p->units * p->lines * TILE + 1), (size_t)size);
     const uint8_t *from = view.buf;
     if (!units) PyErr_NoMemory();
@@ -811,10 +788,10 @@ static int plan_noise(plan *p, PyObject *noise, const int64_t *first, Py_ssize_t
     if (noise == Py_None) return 0;
     if (!PyArg_ParseTuple(noise, "KKOOO:noise", &k0, &k1, &pool, &std, &variance)) return -1;
     p->noisy = 1, p->key[0] = (uint32_t)k0, p->key[1] = (uint32_t)k1;
-    if (!(p->pool = copy_of(pool, "pool", POOL + TILE, 2))) return -1;
+    if (!(p->pool = device_copy(pool, "pool", POOL + TILE, 2))) return -1;
     if (variance != Py_None)
         return (p->variance = unit_cells(p, variance, "variance", first, columns, 4)) ? 0 : -1;
-    return (p->std = copy_of(std, "std", p->lines + 1, 2)) ? 0 : -1;
+    return (p->std = device_copy(std, "std", p->lines + 1, 2)) ? 0 : -1;
 }
 
 static int plan_routes(plan *p, PyObject *routes) {
@@ -824,16 +801,16 @@ static int plan_routes(plan *p, PyObject *routes) {
                           &o[4]))
         return -1;
     const Py_ssize_t tiles = (Py_ssize_t)p->list_tiles[p->lists];
-    if (!(p->tile_outputs = copy_of(o[0], "tile_outputs", tiles + 1, 8)) ||
-        !(p->output = copy_of(o[1], "output", entries, 4)) ||
-        !(p->entry = copy_of(o[2], "entry", entries + 1, 8)) ||
-        !(p->slot = copy_of(o[3], "slot", count, 4)) ||
-        !(p->factor = copy_of(o[4], "factor", count, 4)))
+    if (!(p->tile_outputs = device_copy(o[0], "tile_outputs", tiles + 1, 8)) ||
+        !(p->output = device_copy(o[1], "output", entries, 4)) ||
+        !(p->entry = device_copy(o[2], "entry", entries + 1, 8)) ||
+        !(p->slot = device_copy(o[3], "slot", count, 4)) ||
+        !(p->factor = device_copy(o[4], "factor", count, 4)))
         return -1;
-    return rises(p->tile_outputs, tiles, entries, "tile_outputs") < 0 ||
-                   rises(p->entry, entries, count, "entry") < 0 ||
-                   within(p->output, entries, 0, p->outputs, "output") < 0 ||
-                   within(p->slot, count, 0, TILE, "slot") < 0
+    return device_rises(p->tile_outputs, tiles, entries, "tile_outputs") < 0 ||
+                   device_rises(p->entry, entries, count, "entry") < 0 ||
+                   device_within(p->output, entries, 0, p->outputs, "output") < 0 ||
+                   device_within(p->slot, count, 0, TILE, "slot") < 0
                ? -1 : 0;
 }
 
@@ -850,19 +827,19 @@ static PyObject *py_plan(PyObject *self, PyObject *args) {
         plan_limits(p) < 0 ||
         !PyArg_ParseTuple(layout, "OOOOO:layout", &o[0], &o[1], &o[2], &o[3], &o[4]))
         goto fail;
-    if (!(p->rows = copy_of(o[0], "rows", p->groups * p->lines, 4)) ||
-        !(p->group = copy_of(o[1], "group", p->groups, 4)) ||
-        !(first = copy_of(o[2], "first", p->groups, 8)) ||
-        !(p->list_groups = copy_of(o[3], "list_groups", p->lists + 1, 8)) ||
-        !(p->list_columns = copy_of(o[4], "list_columns", p->lists, 8)) ||
-        rises(p->list_groups, p->lists, p->groups, "list_groups") < 0 ||
-        within(p->rows, p->groups * p->lines, -1, p->inputs, "rows") < 0 ||
+    if (!(p->rows = device_copy(o[0], "rows", p->groups * p->lines, 4)) ||
+        !(p->group = device_copy(o[1], "group", p->groups, 4)) ||
+        !(first = device_copy(o[2], "first", p->groups, 8)) ||
+        !(p->list_groups = device_copy(o[3], "list_groups", p->lists + 1, 8)) ||
+        !(p->list_columns = device_copy(o[4], "list_columns", p->lists, 8)) ||
+        device_rises(p->list_groups, p->lists, p->groups, "list_groups") < 0 ||
+        device_within(p->rows, p->groups * p->lines, -1, p->inputs, "rows") < 0 ||
         plan_units(p, first, columns) < 0 || plan_routes(p, routes) < 0 ||
         !(p->cells = unit_cells(p, cells, "cells", first, columns, 2)) ||
         plan_noise(p, noise, first, columns) < 0)
         goto fail;
     if (thresholds != Py_None &&
-        !(p->thresholds = copy_of(thresholds, "thresholds", p->codes, 4)))
+        !(p->thresholds = device_copy(thresholds, "thresholds", p->codes, 4)))
         goto fail;
     for (Py_ssize_t i = 0; i < p->groups * p->lines; i++)
         if (p->rows[i] < 0) p->rows[i] = (int32_t)p->inputs;
@@ -899,7 +876,7 @@ static PyObject *py_product(PyObject *self, PyObject *args) {
     const Py_ssize_t count = u.len / p->inputs;
     if (u.itemsize != 1 || count * p->inputs != u.len) {
         PyErr_Format(PyExc_ValueError, "u: %zd bytes are no windows of %zd inputs", u.len, p->inputs);
-    } else if (take(objects[1], &out, "out", count * p->outputs, 4, 1) == 0) {
+    } else if (device_take(objects[1], &out, "out", count * p->outputs, 4, 1) == 0) {
         uint64_t saturated;
         int status;
         const origin from = {(uint32_t)image, (uint32_t)window, (uint32_t)windows};
@@ -923,6 +900,8 @@ static PyObject *py_source_hash(PyObject *self, PyObject *unused) {
 static PyMethodDef METHODS[] = {
     {"plan", py_plan, METH_VARARGS, plan_doc},
     {"product", py_product, METH_VARARGS, product_doc},
+    {"sparse_plan", device_sparse_plan, METH_VARARGS, device_sparse_plan_doc},
+    {"sparse", device_sparse, METH_VARARGS, device_sparse_doc},
     {"source_hash", py_source_hash, METH_NOARGS, hash_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -41,3 +41,29 @@ def product(
 
 def source_hash() -> str:
     """The sha256 of the source this was compiled from."""
+
+def sparse_plan(
+    inputs: int,
+    outputs: int,
+    columns: int,
+    sizes: tuple[int, int, int, int, int],
+    adc: tuple[int, int, int, int],
+    layout: tuple[NDArray[Any], ...],
+    routes: tuple[NDArray[Any], ...],
+    cells: NDArray[Any],
+    ideal: NDArray[Any],
+    thresholds: NDArray[Any],
+    uniform: bool,
+    level: int,
+    most: int,
+) -> object | None:
+    """List where codes differ from the sums of the cells; None where these are over ``most``.
+
+    sizes: groups, word lines, route lists, slots, routes. adc: as of `plan`. layout: rows, first,
+    list_groups, list_columns, first slot int64 [lists]. routes: start int64 [slots + 1], output
+    and factor int32 [routes]. cells, ideal: int16 [columns, lines]. thresholds: int32 [codes].
+    Raises ValueError for anything out of bounds.
+    """
+
+def sparse(plan: object, u: NDArray[Any], out: NDArray[Any]) -> int:
+    """Add the differences to the linear product in out; returns the saturated conversions."""

@@ -45,7 +45,7 @@ class Crossbars:
             )
             raise PimError(Diagnostic("R720", message, hint="leave PIMC_PATH at `auto`"))
         if self.proved and kernel.path in ("auto", "proved"):
-            self._path = _linear(fold(blocks), kernel)
+            self._path = linear_path(fold(blocks), kernel)
         else:
             self._path = _serial(blocks, adc_max, kernel, name)
         self.path = self._path.name
@@ -58,7 +58,8 @@ class Crossbars:
         return self._path.multiply(u, out)
 
 
-def _linear(weights: Int32, kernel: Kernel) -> Path:
+def linear_path(weights: Int32, kernel: Kernel) -> Path:
+    """The product with W* [inputs, outputs], as quick as its size and this machine allow."""
     fits = bool(((weights >= -128) & (weights <= 127)).all())
     # at level 0 NumPy's BLAS is thirty times quicker than portable C, and as exact
     if kernel.extension is None or kernel.level == 0 or not fits or len(weights) > MAX_GEMM_INPUTS:
@@ -79,7 +80,7 @@ def _serial(blocks: BlockMatrix, adc_max: int, kernel: Kernel, name: str) -> Pat
     if kernel.path in ("table", "popcount"):
         return _SerialC(kernel.extension, plan, kernel.path, kernel.level)
     method = "excess" if kernel.path == "excess" else "auto"
-    linear = _linear(fold(blocks), kernel)
+    linear = linear_path(fold(blocks), kernel)
     return _ExcessC(kernel.extension, plan, method, kernel.level, linear)
 
 

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isa.diagnostics import PimError
-from isa.matrix import BlockMatrix, Routes, Spans, pack_cells
+from isa.matrix import BlockMatrix, Routes, Spans, fold, pack_cells
 from isa.program import Core, Matrix
 from isa.target import Target, load_target
 from isa.target_nonideal import Wires
+from runtime import analog_paths
 from runtime.analog import Place, analog_matrix, analog_product
-from runtime.analog_paths import AnalogCrossbars, load_device_extension
+from runtime.analog_paths import AnalogCrossbars, load_device_extension, make_sparse_plan
 from runtime.crossbar import block_product
 from runtime.device import Device, Faults, effective_cells
 from runtime.draws import normal_pool, philox
@@ -426,11 +427,60 @@ def test_c_gives_the_bits_of_numpy(
     u = random_inputs(seed, windows, blocks)
     place = Place(3, 50, 4)
     expected, saturated = analog_product(u, matrix, place)
-    crossbars = AnalogCrossbars(matrix, Kernel(EXTENSION, level, "auto"))
-    out = np.full((windows, blocks.outputs), 12345, np.int32)
-    assert crossbars.path == "analog"
-    assert crossbars.multiply(u, out, place) == saturated
+    for way in ("auto", "table"):
+        crossbars = AnalogCrossbars(matrix, Kernel(load_extension(), level, way))
+        out = np.full((windows, blocks.outputs), 12345, np.int32)
+        assert crossbars.path in ("analog", "analog-sparse")
+        assert crossbars.multiply(u, out, place) == saturated
+        assert np.array_equal(out, expected)
+
+
+@needs_c
+@pytest.mark.parametrize("level", LEVELS)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lines=st.sampled_from([1, 2, 6, 7, 9, 12]),
+    sigma=st.sampled_from([0, 0.03, 0.1]),
+    bits=st.sampled_from([1, 3, 5]),
+    transfer=st.sampled_from([{}, {"inl_lsb.2": -0.7}, {"gain": 1.01}]),
+    most=st.sampled_from([0, 100, 10**9]),
+)
+def test_the_listed_differences_are_those_of_the_codes(
+    random_blocks: Blocks,
+    level: int,
+    seed: int,
+    lines: int,
+    sigma: float,
+    bits: int,
+    transfer: dict[str, object],
+    most: int,
+) -> None:
+    blocks = random_blocks(seed, lines=lines, shared=seed % 2 == 0)
+    numbers = {"programming__sigma": sigma, **{f"adc__{k}": v for k, v in transfer.items()}}
+    chip = device(seed % 100, load_target("ou9x8", {"adc.bits": str(bits)}), **numbers)
+    matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analog_paths, "SPARSE_SHARE", most / max(1, blocks.columns << lines))
+        plan = make_sparse_plan(EXTENSION, matrix, level)
+    if plan is None:
+        assert most < 10**9
+        return
+    u = random_inputs(seed, 11, blocks)
+    expected, saturated = analog_product(u, matrix, Place())
+    out = (u.astype(np.int64) @ fold(blocks)).astype(np.int32)
+    assert EXTENSION.sparse(plan, u, out) == saturated
     assert np.array_equal(out, expected)
+
+
+@needs_c
+def test_few_differences_are_listed_and_many_are_tabulated(dense_blocks: Blocks) -> None:
+    blocks = dense_blocks(np.random.default_rng(0).integers(-128, 128, (90, 16)), 9)
+    paths = {}
+    for sigma in (0.05, 0.2):
+        chip = device(programming__sigma=sigma)
+        matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
+        paths[sigma] = AnalogCrossbars(matrix, Kernel(load_extension(), 0, "auto")).path
+    assert paths == {0.05: "analog-sparse", 0.2: "analog"}
 
 
 def random_inputs(seed: int, windows: int, blocks: BlockMatrix) -> np.ndarray[Any, Any]:
@@ -444,4 +494,4 @@ def test_sums_beyond_16_bits_are_left_to_numpy(random_blocks: Blocks) -> None:
     blocks = random_blocks(2, lines=128, cell_bits=3)
     chip = Device(load_target("ou9x8", {"adc.bits": "9", "crossbar.cell_bits": "3"}))
     matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
-    assert AnalogCrossbars(matrix, Kernel(EXTENSION, 0, "auto")).path == "analog-numpy"
+    assert AnalogCrossbars(matrix, Kernel(load_extension(), 0, "auto")).path == "analog-numpy"
