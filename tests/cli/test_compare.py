@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from models.refill import refill_light
 from pimc.cli import main
 from pimc.compare import FIGURES, scheme_names
 
@@ -17,6 +19,11 @@ MODELS = Path(__file__).parents[2] / "models"
 LENET = MODELS / "lenet5_fmnist.onnx"
 CALIBRATION = MODELS / "fmnist_calib.npz"
 TEST = MODELS / "fmnist_test500.npz"
+# smallest first; the last three take minutes of CPU each
+LIGHT = (
+    "squeezenet", "shufflenet", "inception_v1", "densenet121", "inception_v2", "resnet50",
+    "bvlc_alexnet", "zfnet512", "vgg19",
+)  # fmt: skip
 
 
 def run(*arguments: object) -> Result:
@@ -114,3 +121,25 @@ def test_a_figure_without_matplotlib_names_the_extra(
     assert result.exit_code == 2
     assert "U904" in result.stderr
     assert "pimc[report]" in result.stderr
+
+
+def assert_all_rows_hold(model: Path, *options: object) -> None:
+    command = ["compare", model, *options, "--json"]
+    result = CliRunner().invoke(main, [str(part) for part in command])
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["scheme"] for row in rows] == list(scheme_names())
+    assert all(row["reconstructs"] is True and row["equal"] is True for row in rows)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("network", ["vggs", "resnet8", "resnet8_pp4"])
+def test_every_scheme_holds_on_a_trained_network(network: str) -> None:
+    assert_all_rows_hold(MODELS / f"{network}_fmnist.onnx", "--calib", CALIBRATION)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("network", LIGHT)
+def test_every_scheme_holds_on_a_light_model(network: str, tmp_path: Path) -> None:
+    onnx.save(refill_light(network, logits=True), tmp_path / "model.onnx")
+    assert_all_rows_hold(tmp_path / "model.onnx")
