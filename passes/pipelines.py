@@ -35,6 +35,8 @@ MAPPINGS: dict[str, MappingPass] = {
     "row-compress-dedup": lambda target: RowCompress(target, shared=True),
     "kernel-reorder-dedup": lambda target: KernelReorder(target, shared=True),
     "best": Best,
+    "best-latency": lambda target: Best(target, "latency"),
+    "best-area": lambda target: Best(target, "area"),
 }
 DEFAULT_MAPPING = "ou-tile"
 

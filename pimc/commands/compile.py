@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.options import (
@@ -53,7 +54,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="How weights become blocks: ou-tile, row-compress, row-compress-output, "
     "row-compress-dedup, kernel-reorder, kernel-reorder-dedup, plane-skip, filter-dedup, "
-    "pattern-dedup, best. All are exact; docs/mapping.md explains them.",
+    "pattern-dedup, best, best-latency, best-area. All are exact; docs/mapping.md explains them.",
+)
+@click.option(
+    "--optimize",
+    type=click.Choice(["energy", "latency", "area"]),
+    help="Short for --mapping best, best-latency, best-area.",
 )
 @click.option(
     "--compress",
@@ -123,7 +129,7 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
     options = CompileOptions(
         frontend,
-        arguments["mapping"],
+        _mapping(arguments["mapping"], arguments["optimize"]),
         tiles,
         arguments["allow_clipping"],
         specs,
@@ -138,6 +144,16 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     if tiles == "auto" and available != target.cores:
         click.echo(f"note: the mesh grew from {target.cores} to {available} cores", err=True)
     return feeds, compiled
+
+
+def _mapping(name: str, optimize: str | None) -> str:
+    """The mapping that two options ask for together."""
+    if optimize is None:
+        return name
+    given = click.get_current_context().get_parameter_source("mapping")
+    if given is not ParameterSource.DEFAULT and name != "best":
+        raise click.UsageError(f"--optimize chooses the mapping; --mapping {name} does, too")
+    return "best" if optimize == "energy" else f"best-{optimize}"
 
 
 def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verification:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isa.diagnostics import PimError
@@ -37,7 +37,9 @@ def small_graph() -> Graph:
 
 GRAPH = small_graph()
 PROGRAMS = {
-    mapping: run_passes(GRAPH, pipeline(TARGET, mapping, grow=True)) for mapping in MAPPINGS
+    mapping: run_passes(GRAPH, pipeline(TARGET, mapping, grow=True))
+    for mapping in MAPPINGS
+    if not mapping.startswith("best-")  # other choices among the same schemes
 }
 Change = Callable[[BlockMatrix, int], BlockMatrix]
 
@@ -96,7 +98,7 @@ def changed(program: Program, change: Change, choice: int) -> tuple[Program, boo
     return replace(program, cores=cores), is_visible(matrix.blocks, blocks)
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", PROGRAMS)
 def test_every_mapping_gives_the_weights_back(mapping: str) -> None:
     check_reconstruction(PROGRAMS[mapping], GRAPH)
 
@@ -104,7 +106,8 @@ def test_every_mapping_gives_the_weights_back(mapping: str) -> None:
 @pytest.mark.parametrize(
     "change", [flip_cell, change_selector, change_route, change_shift, change_sign]
 )
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", PROGRAMS)
+@settings(max_examples=40)
 @given(choice=st.integers(0, 10**6))
 def test_one_changed_entry_is_noticed(change: Change, mapping: str, choice: int) -> None:
     program, matters = changed(PROGRAMS[mapping], change, choice)
@@ -116,7 +119,7 @@ def test_one_changed_entry_is_noticed(change: Change, mapping: str, choice: int)
     assert "`conv`" in caught.value.diagnostics[0].message
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", PROGRAMS)
 def test_a_flipped_cell_with_a_route_always_matters(mapping: str) -> None:
     program = PROGRAMS[mapping]
     seen = [changed(program, flip_cell, choice)[1] for choice in range(300)]

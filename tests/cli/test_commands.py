@@ -16,6 +16,7 @@ from pimc.cli import main
 
 MODELS = Path(__file__).parents[2] / "models"
 CALIBRATION = MODELS / "fmnist_calib.npz"
+LENET = MODELS / "lenet5_fmnist.onnx"
 TEST = MODELS / "fmnist_test500.npz"
 
 
@@ -209,3 +210,13 @@ def test_the_python_face_compiles_runs_verifies_saves_and_loads(tmp_path: Path) 
     np.testing.assert_array_equal(
         again({"image": samples["image"][:3]})["logits"], outputs["logits"]
     )
+
+
+def test_optimize_names_the_mapping(tmp_path: Path) -> None:
+    for objective, mapping in (("energy", "best"), ("latency", "best-latency")):
+        options = ("--calib", CALIBRATION, "-o", tmp_path / "p.pim", "--json")
+        result = run("compile", LENET, *options, "--optimize", objective)
+        assert json.loads(result.stdout)["mapping"] == mapping
+    clash = run("compile", LENET, "--mapping", "ou-tile", "--optimize", "area")
+    assert clash.exit_code == 2
+    assert "--optimize chooses the mapping" in clash.stderr
