@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import isa.matrix
 from isa.matrix import BlockMatrix, fold, pack_cells
 
 Blocks = Callable[..., BlockMatrix]
@@ -51,6 +52,16 @@ def test_fold_of_a_dense_tiling_is_the_weights(dense_blocks: Dense, seed: int, l
     rng = np.random.default_rng(seed)
     weights = rng.integers(-128, 128, rng.integers(1, 40, 2))
     assert np.array_equal(fold(dense_blocks(weights, lines)), weights)
+
+
+@pytest.mark.parametrize("routes", [1, 7, 100])
+def test_fold_is_the_same_in_pieces(
+    random_blocks: Blocks, monkeypatch: pytest.MonkeyPatch, routes: int
+) -> None:
+    monkeypatch.setattr(isa.matrix, "FOLDED_AT_ONCE", routes)
+    for seed in range(20):
+        matrix = random_blocks(seed, lines=9, cell_bits=1 + seed % 2, shared=bool(seed % 3))
+        assert np.array_equal(fold(matrix), fold_by_definition(matrix))
 
 
 def test_fold_adds_where_two_groups_drive_the_same_input(random_blocks: Blocks) -> None:
