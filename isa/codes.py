@@ -259,6 +259,11 @@ RUNTIME: Final[dict[str, Code]] = {
         "the C kernel where it was not built, or a path that cannot be exact for a matrix of the "
         "program. `pimc doctor` shows what there is; `auto` always works.",
     ),
+    "R721": Code(
+        "process ended early",
+        "A process that runs a share of the images of --jobs ended without an answer. When memory "
+        "runs out, the system ends processes: run with fewer --jobs, or fewer --samples.",
+    ),
     "R730": Code(
         "columns without a place",
         "Stuck cells and wire resistance depend on where a cell stands in its crossbar, but the "

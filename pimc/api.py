@@ -91,18 +91,19 @@ class CompiledProgram:
         """The program as people read it."""
         return print_program(self.program)
 
-    def run(self, feeds: Samples) -> dict[str, Array]:
+    def run(self, feeds: Samples, jobs: int = 1) -> dict[str, Array]:
         """Outputs for samples [n, ...] of every input, by ONNX name; floats in, floats out.
 
         feeds: arrays by input name, or an npz file; ``labels`` in it are passed over.
+        jobs: processes that run the images; the outputs do not depend on it.
         Raises PimError R702, R703 with everything that is wrong with the feeds.
         """
         given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
         check_feeds(self.program, given)
         if self._machine is None:
             self._machine = Machine(self.program, self.target)
-        inputs = self.input_tensors
-        result = self._machine.run({t.name: to_machine(t, given[t.onnx_name]) for t in inputs})
+        machine_feeds = {t.name: to_machine(t, given[t.onnx_name]) for t in self.input_tensors}
+        result = self._machine.run(machine_feeds, jobs=jobs)
         return {
             t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name])) for t in self.output_tensors
         }

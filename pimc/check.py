@@ -118,16 +118,18 @@ def verify_program(
     per_layer: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     answers: Answers | None = None,
+    jobs: int = 1,
 ) -> Verification:
     """Run the program and onnxruntime on the same samples and compare integer by integer.
 
     feeds: by ONNX input name; ``labels`` adds accuracies. per_layer: also compare every inner
     tensor that travels on a channel. answers: onnxruntime's, by first sample of a batch; kept and
-    used again where several programs of one reference are run on the same samples.
+    used again where several programs of one reference are run on the same samples. jobs: processes
+    that run the program; the result does not depend on it.
     Raises PimError R703 for feeds that do not fit, F240 when onnxruntime cannot run a model.
     """
     samples = check_feeds(program, feeds)
-    run = _Check(program, target, reference, float_model, per_layer, answers)
+    run = _Check(program, target, reference, float_model, per_layer, answers, jobs)
     batch = run.batch_size(samples)
     for first in range(0, samples, batch):
         run.batch({name: values[first : first + batch] for name, values in feeds.items()})
@@ -146,8 +148,9 @@ class _Check:
         float_model: onnx.ModelProto | None,
         per_layer: bool,
         answers: Answers | None,
+        jobs: int,
     ) -> None:
-        self.program, self.per_layer = program, per_layer
+        self.program, self.per_layer, self.jobs = program, per_layer, jobs
         self.answers = answers
         self.machine = Machine(program, target)
         roles = ("inner", "output") if per_layer else ("output",)
@@ -171,7 +174,7 @@ class _Check:
         """Run and compare one batch of samples."""
         inputs = ports(self.program, "input")
         machine_feeds = {t.name: to_machine(t, feeds[t.onnx_name]) for t in inputs}
-        result = self.machine.run(machine_feeds, trace=self.per_layer)
+        result = self.machine.run(machine_feeds, trace=self.per_layer, jobs=self.jobs)
         self._count(result.counters)
         onnx_feeds = {t.onnx_name: _for_onnx(t, feeds[t.onnx_name]) for t in inputs}
         expected = self._expected(onnx_feeds)
@@ -199,12 +202,8 @@ class _Check:
 
     def _count(self, counters: Counters) -> None:
         """Add the events of one batch."""
-        total = self.found.counters = self.found.counters or Counters(images=0)
-        total.images += counters.images
-        for name, layer in counters.layers.items():
-            total.layer(name).add(layer)
-        for name, executed in counters.executed.items():
-            total.executed[name] = total.executed.get(name, 0) + executed
+        self.found.counters = self.found.counters or Counters(images=0)
+        self.found.counters.add(counters)
 
     def _compare(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
         gap = np.abs(ours.astype(np.int32) - theirs.astype(np.int32))

@@ -109,12 +109,14 @@ def noise_report(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
     batch: int = BATCH,
+    jobs: int = 1,
 ) -> NoiseReport:
     """Run all samples on ``trials`` devices of ``target`` and compare with the exact machine.
 
     feeds: by ONNX input name; ``labels`` adds accuracies. Trial i is the device of seed
     ``trial_seed(seed, i)``, whatever the other trials are. The exact machine is that of the same
-    ADC bits. Raises PimError R733 for an ideal device, R703, R73x.
+    ADC bits. jobs: processes that run the images; the report does not depend on it.
+    Raises PimError R733 for an ideal device, R703, R73x.
     """
     if target.nonideal.is_ideal:
         message = f"the device of target `{target.name}` is ideal: nothing to simulate"
@@ -129,7 +131,7 @@ def noise_report(
         right = same = report.exact_right = 0
         for first in range(0, report.samples, batch):
             part = {name: values[first : first + batch] for name, values in feeds.items()}
-            ours, theirs = (_run(m, part, first) for m in (machine, exact))
+            ours, theirs = (_run(m, part, first, jobs) for m in (machine, exact))
             _compare(report, program, ours, theirs)
             tops = [_top(program, result) for result in (ours, theirs)]
             same += int((tops[0] == tops[1]).sum())
@@ -171,10 +173,10 @@ def full_scales(
     }
 
 
-def _run(machine: Machine, feeds: Mapping[str, Array], first: int) -> RunResult:
+def _run(machine: Machine, feeds: Mapping[str, Array], first: int, jobs: int = 1) -> RunResult:
     inputs = ports(machine.program, "input")
     given = {t.name: to_machine(t, feeds[t.onnx_name]) for t in inputs}
-    return machine.run(given, trace=True, first_image=first)
+    return machine.run(given, trace=True, first_image=first, jobs=jobs)
 
 
 def _compare(report: NoiseReport, program: Program, ours: RunResult, exact: RunResult) -> None:
@@ -183,9 +185,7 @@ def _compare(report: NoiseReport, program: Program, ours: RunResult, exact: RunR
     wanted = {**exact.tensors, **exact.outputs}
     for name, values in {**ours.tensors, **ours.outputs}.items():
         report.gaps.setdefault(names[name], Gap()).add(values, wanted[name])
-    report.counters.images += ours.counters.images
-    for name, layer in ours.counters.layers.items():
-        report.counters.layer(name).add(layer)
+    report.counters.add(ours.counters)
 
 
 def _top(program: Program, result: RunResult) -> Array:

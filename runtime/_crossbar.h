@@ -35,6 +35,7 @@ enum { TILE = 64,      /* stored columns that the table method handles side by s
        MAX_INPUTS = 65536, /* 65536 x 255 x 128 < 2^31: no gemm sum overflows */
        OUTS = 16, DEPTH = 4 /* a weight tile of gemm: [16 outputs][4 inputs] */ };
 
+enum { MAX_SIDE = 1 << 24 }; /* inputs, outputs or columns of a list */
 enum { WORDS = 64 }; /* 64-bit words of a selector: up to 4096 word lines */
 
 /* A block matrix in the order of execution; all arrays are owned and were checked. */
@@ -122,6 +123,11 @@ uint64_t popcount_window(const plan *p, popcount_fn *count, const uint8_t *row, 
 excess_fn *excess_of(int level);
 
 ALWAYS Py_ssize_t tiles_of(int64_t columns) { return (Py_ssize_t)((columns + TILE - 1) / TILE); }
+
+/* Whether no group uses a route list: then its columns and routes mean nothing. */
+ALWAYS int is_empty(const plan *p, Py_ssize_t list) {
+    return p->list_groups[list] == p->list_groups[list + 1];
+}
 
 ALWAYS int is_short(const plan *p) { return p->planes == 1 && p->lines <= 16; }
 

@@ -124,11 +124,12 @@ static int plan_runs(plan *p) {
 /* Collect the columns that can clip, and their routes. -1: out of memory. */
 static int plan_dangers(plan *p) {
     int64_t dangers = 0, routes = 0, most_columns = 0, most_routes = 0;
-    const double per_column = is_short(p) ? 1 : 10.0 * (double)(p->planes * p->words);
     p->words = (p->lines + 63) / 64;
+    const double per_column = is_short(p) ? 1 : 10.0 * (double)(p->planes * p->words);
     p->danger_first = calloc((size_t)p->groups + 1, sizeof *p->danger_first);
     if (!p->danger_first) return -1;
     for (Py_ssize_t list = 0; list < p->lists; list++) {
+        if (is_empty(p, list)) continue;
         const int64_t count = p->entry[p->list_outputs[list + 1]] - p->entry[p->list_outputs[list]];
         if (p->list_columns[list] > most_columns) most_columns = p->list_columns[list];
         if (count > most_routes) most_routes = count;
@@ -156,7 +157,7 @@ static int plan_dangers(plan *p) {
         }
         int64_t index = 0, route = 0;
         for (Py_ssize_t list = 0; list < p->lists && status == 0; list++) {
-            if (p->list_groups[list] == p->list_groups[list + 1]) continue;
+            if (is_empty(p, list)) continue;
             routes_by_column(p, list, start, output, factor);
             for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++)
                 for (int64_t c = 0; c < p->list_columns[list]; c++) {

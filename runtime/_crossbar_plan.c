@@ -90,6 +90,11 @@ static int plan_check(plan *p, const plan_shapes *s) {
                      s->entry, s->slot, s->factor);
         return -1;
     }
+    if (p->inputs < 0 || p->inputs > MAX_SIDE || p->outputs < 0 || p->outputs > MAX_SIDE) {
+        PyErr_Format(PyExc_ValueError, "plan: %zd inputs and %zd outputs are outside 0..%d",
+                     p->inputs, p->outputs, (int)MAX_SIDE);
+        return -1;
+    }
     if (p->planes < 1 || p->planes > 8 || p->lines < 1 || p->lines > WORDS * 64 ||
         p->bytes != (p->lines + 7) / 8 || p->adc_max < 1 || p->adc_max > 65535) {
         PyErr_Format(PyExc_ValueError, "plan: %zd lines in %zd bytes, %zd planes, adc_max %d",
@@ -106,8 +111,13 @@ static int plan_check(plan *p, const plan_shapes *s) {
         if (p->rows[i] < 0) p->rows[i] = (int32_t)p->inputs;
     for (Py_ssize_t list = 0; list < p->lists; list++) {
         const int64_t columns = p->list_columns[list];
+        if (columns < 0 || columns > MAX_SIDE) { /* a list without groups has any number */
+            PyErr_Format(PyExc_ValueError, "list_columns: %lld is outside 0..%d",
+                         (long long)columns, (int)MAX_SIDE);
+            return -1;
+        }
         for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++)
-            if (columns < 0 || p->first[g] < 0 || p->first[g] > p->columns - columns) {
+            if (p->first[g] < 0 || p->first[g] > p->columns - columns) {
                 PyErr_Format(PyExc_ValueError,
                              "plan: group %zd has columns %lld + %lld, the cells have %zd", g,
                              (long long)p->first[g], (long long)columns, p->columns);

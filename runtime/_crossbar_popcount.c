@@ -71,6 +71,7 @@ uint64_t popcount_window(const plan *p, popcount_fn *count, const uint8_t *row, 
     uint64_t bits[8][WORDS], saturated = 0;
     memset(out, 0, (size_t)p->outputs * sizeof *out);
     for (Py_ssize_t list = 0; list < p->lists; list++) {
+        if (is_empty(p, list)) continue;
         memset(sums, 0, (size_t)p->list_columns[list] * sizeof *sums);
         for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++) {
             line_bits(p, row, g, bits);

@@ -16,7 +16,7 @@ int method_can(const plan *p, int method) { return method >= 0 && (method != TAB
 static int scratch_make(const plan *p, int table, scratch *s) {
     s->slots = 0;
     for (Py_ssize_t list = 0; list < p->lists; list++)
-        if (tiles_of(p->list_columns[list]) * TILE > s->slots)
+        if (!is_empty(p, list) && tiles_of(p->list_columns[list]) * TILE > s->slots)
             s->slots = tiles_of(p->list_columns[list]) * TILE;
     s->stride = table ? ((Py_ssize_t)p->chunk * p->parts + 1) / 2 * 2 : 0;
     const size_t block = table ? BLOCK : 0;

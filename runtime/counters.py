@@ -70,6 +70,14 @@ class Counters:
             total.add(counters)
         return total
 
+    def add(self, other: Counters) -> None:
+        """Add the events of other images."""
+        self.images += other.images
+        for name, layer in other.layers.items():
+            self.layer(name).add(layer)
+        for mnemonic, count in other.executed.items():
+            self.executed[mnemonic] = self.executed.get(mnemonic, 0) + count
+
     def scaled(self, images: int) -> Counters:
         """The counters of ``images`` images; self must be those of one."""
         scaled = Counters(images)

@@ -18,6 +18,7 @@ from runtime import execute, normalize, vector
 from runtime.binding import Programmed
 from runtime.counters import Counters, count_program
 from runtime.kernel import choose_kernel
+from runtime.parallel import in_processes, shares
 from runtime.paths import Crossbars
 from runtime.regions import Array
 from runtime.state import State
@@ -71,24 +72,44 @@ class Machine:
         self._events: Counters | None = None
 
     def run(
-        self, inputs: Mapping[str, Array], trace: bool = False, first_image: int = 0
+        self, inputs: Mapping[str, Array], trace: bool = False, first_image: int = 0, jobs: int = 1
     ) -> RunResult:
         """Run all images and return their outputs.
 
         inputs: per input tensor of the program, integers [images, rows, columns, channels] of
         the tensor's type. trace: also collect every tensor that travels on a channel.
         first_image: index of the first image, where noise is drawn: the same images give the
-        same noise however they are split over runs.
+        same noise however they are split over runs. jobs: processes, each with its own share of
+        the images; the result does not depend on it.
         Raises PimError R701 for wrong inputs, R711 for a deadlock, R710 and R712 where a program
-        that was never verified leaves its buffers or sends messages of the wrong size.
+        that was never verified leaves its buffers or sends messages of the wrong size, R721 for a
+        process that ends early.
         """
         images = check_inputs(self.program, inputs)
+        if jobs == 1 or images == 1:
+            return self._run(inputs, slice(0, images), trace, first_image)
+
+        def run_share(share: slice) -> RunResult:
+            return self._run(inputs, share, trace, first_image)
+
+        results = in_processes(run_share, shares(images, jobs))
+        counters = Counters(images=0)
+        for result in results:
+            counters.add(result.counters)
+        outputs = _join([result.outputs for result in results])
+        return RunResult(outputs, counters, _join([result.tensors for result in results]))
+
+    def _run(
+        self, inputs: Mapping[str, Array], share: slice, trace: bool, first_image: int
+    ) -> RunResult:
+        """Run the images of ``share`` one after another, as many in lockstep as memory takes."""
+        images = share.stop - share.start
         clipped = Counters()
         chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
         parts = []
-        for first in range(0, images, chunk):
-            batch = {name: values[first : first + chunk] for name, values in inputs.items()}
-            count = min(chunk, images - first)
+        for first in range(share.start, share.stop, chunk):
+            count = min(chunk, share.stop - first)
+            batch = {name: values[first : first + count] for name, values in inputs.items()}
             state = self._run_chunk(count, batch, trace, first_image + first)
             parts.append((self._outputs(state), state.traced() if trace else {}))
             state.add_saturations(clipped)

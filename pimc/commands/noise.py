@@ -40,7 +40,13 @@ def verify_with_noise(
     target = loaded.target.with_nonideal(overrides)
     with counting("verify", arguments["quiet"] or arguments["as_json"]) as progress:
         found = noise_report(
-            loaded.program, target, feeds, arguments["trials"], arguments["seed"], progress
+            loaded.program,
+            target,
+            feeds,
+            arguments["trials"],
+            arguments["seed"],
+            progress,
+            jobs=arguments["jobs"],
         )
     nonideal = target.nonideal.model_dump()
     figures = {"program": str(path), "nonideal": nonideal, "seed": arguments["seed"]}

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.compile import show_verification
 from pimc.commands.noise import device_option, verify_with_noise
-from pimc.commands.options import check_place, json_option, quiet_option
+from pimc.commands.options import check_place, jobs_option, json_option, quiet_option
 from pimc.console import counting, show_json, show_table, show_warnings
 from pimc.report import document
 
@@ -29,6 +29,7 @@ PROGRAM = click.argument("program", type=click.Path(path_type=Path))
 @click.option("--fill", type=click.Choice(["random"]), help="Random samples instead of --input.")
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many samples.")
 @click.option("--seed", default=0, show_default=True, help="Of --fill random.")
+@jobs_option
 @json_option
 def run_command(
     program: Path,
@@ -37,6 +38,7 @@ def run_command(
     fill: str | None,
     samples: int | None,
     seed: int,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Run PROGRAM on samples and write its outputs."""
@@ -53,7 +55,7 @@ def run_command(
     else:
         feeds = read_data(source, samples)
         feeds.pop(LABELS, None)
-    outputs = loaded.run(feeds)
+    outputs = loaded.run(feeds, jobs)
     if output is not None:
         write_data(output, outputs)
     shapes = {name: list(values.shape) for name, values in outputs.items()}
@@ -85,6 +87,7 @@ def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
     "--trials", type=click.IntRange(min=1), default=1, show_default=True, help="Devices to draw."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the devices.")
+@jobs_option
 @json_option
 @quiet_option
 def verify_command(**arguments: Any) -> None:
@@ -134,6 +137,7 @@ def _verify_exactly(
             feeds,
             per_layer=True,
             progress=progress,
+            jobs=arguments["jobs"],
         )
     figures = {"program": str(program), "random": data is None, **found.as_json()}
     report = document("verify", figures, loaded.target, (program, data))

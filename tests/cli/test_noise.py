@@ -59,6 +59,8 @@ def test_noise_is_the_same_however_the_samples_are_batched(lenet: Path) -> None:
     whole = noise_report(loaded.program, target, feeds, trials=1, seed=5)
     single = noise_report(loaded.program, target, feeds, trials=1, seed=5, batch=1)
     assert single.as_json() == whole.as_json()
+    two = noise_report(loaded.program, target, feeds, trials=1, seed=5, jobs=2)
+    assert two.as_json() == whole.as_json()
     other = noise_report(loaded.program, target, feeds, trials=1, seed=6)
     assert other.as_json() != whole.as_json()
 

@@ -281,6 +281,7 @@ def test_gemm_refuses_weights_of_another_size() -> None:
     [
         (3, 99, "rows: 99 is outside -1..4"),
         (4, 10**6, "group 0 has columns 1000000"),
+        (7, 10**9, "list_columns: 1000000000 is outside 0..16777216"),
         (6, 7, "list_groups: must rise"),
         (8, 7, "list_outputs: must rise"),
         (9, 3, "output: 3 is outside 0..3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from isa.program import (
 from isa.target import Target, load_target
 from runtime import machine as machine_module
 from runtime.binding import EXECUTORS
+from runtime.counters import Counters
 from runtime.machine import Machine
 
 Blocks = Callable[..., BlockMatrix]
@@ -189,6 +191,58 @@ def test_clipping_gives_the_same_on_every_path(
     assert results[0].counters == results[1].counters
     assert results[0].counters.total().saturations > 0
     assert not np.array_equal(results[0].outputs["out"], expected)
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 9])
+def test_the_number_of_jobs_changes_no_output_and_no_counter(
+    dense_blocks: Blocks, target: Target, jobs: int
+) -> None:
+    program, image, _ = conv_case(dense_blocks, 4, 5)
+    narrow = target.model_copy(update={"adc": target.adc.model_copy(update={"bits": 2})})
+    one = Machine(program, narrow).run({"image": image}, trace=True)
+    many = Machine(program, narrow).run({"image": image}, trace=True, jobs=jobs)
+    assert np.array_equal(one.outputs["out"], many.outputs["out"])
+    assert one.tensors.keys() == many.tensors.keys()
+    assert all(np.array_equal(one.tensors[name], many.tensors[name]) for name in one.tensors)
+    assert one.counters == many.counters
+    assert one.counters.total().saturations > 0
+
+
+@pytest.mark.parametrize("split", [(1, 4), (2, 3), (1, 1, 1, 1, 1)])
+def test_the_split_into_batches_changes_no_output_and_no_counter(
+    dense_blocks: Blocks, target: Target, split: tuple[int, ...]
+) -> None:
+    program, image, _ = conv_case(dense_blocks, 4, 5)
+    narrow = target.model_copy(update={"adc": target.adc.model_copy(update={"bits": 2})})
+    machine = Machine(program, narrow)
+    whole = machine.run({"image": image})
+    counters, outputs = Counters(images=0), []
+    for part in np.split(image, np.cumsum(split)[:-1]):
+        result = machine.run({"image": part})
+        counters.add(result.counters)
+        outputs.append(result.outputs["out"])
+    assert np.array_equal(np.concatenate(outputs), whole.outputs["out"])
+    assert counters == whole.counters
+
+
+def test_an_error_in_a_process_is_the_error_of_the_run(
+    dense_blocks: Blocks, target: Target
+) -> None:
+    program, image, _ = conv_case(dense_blocks, 3, 2)
+    inner = tensor("inner", "taller", "s8", (8, 6, 2))
+    channel = replace(program.channels[0], carries=("taller", 0, 2))
+    wrong = replace(program, tensors=(*program.tensors, inner), channels=(channel,))
+    with pytest.raises(PimError, match=r"R712.*96 elements, but 84 were sent"):
+        Machine(wrong, target).run({"image": image}, trace=True, jobs=2)
+
+
+def test_a_process_that_dies_is_reported(
+    dense_blocks: Blocks, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, image, _ = conv_case(dense_blocks, 3, 2)
+    monkeypatch.setattr(Machine, "_run_chunk", lambda *arguments: os._exit(9))
+    with pytest.raises(PimError, match=r"R721.*ended before its images were done"):
+        Machine(program, target).run({"image": image}, jobs=2)
 
 
 def test_the_slices_of_a_small_scratch_give_the_same(

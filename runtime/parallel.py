@@ -1,0 +1,71 @@
+"""A batch cut into shares of images, each run by a process of its own, with identical results.
+
+Forked processes inherit the programmed machine, so nothing is prepared twice; threads would wait
+for each other, since small layers spend most of their time in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from isa.diagnostics import Diagnostic, PimError
+
+Answer = TypeVar("Answer")
+
+
+def shares(images: int, jobs: int) -> list[slice]:
+    """At most ``jobs`` runs of successive images whose lengths differ by one at most."""
+    count = max(1, min(jobs, images))
+    bounds = [images * k // count for k in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
+
+
+def in_processes(work: Callable[[slice], Answer], parts: Sequence[slice]) -> list[Answer]:
+    """``work`` of every part, each in a forked process, in the order of the parts.
+
+    Raises the PimError of the first part that has one, and R721 where a process ends without an
+    answer, as it does when memory runs out.
+    """
+    context = get_context("fork")
+    processes, receivers = [], []
+    for part in parts:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_answer, args=(work, part, sender))
+        process.start()
+        sender.close()
+        processes.append(process)
+        receivers.append(receiver)
+    try:
+        return [_received(receiver) for receiver in receivers]
+    finally:
+        for receiver in receivers:
+            receiver.close()  # a process that still writes ends with a broken pipe
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _answer(work: Callable[[slice], object], part: slice, sender: Connection) -> None:
+    try:
+        sender.send(work(part))
+    except PimError as error:
+        sender.send(error)
+
+
+def _received(receiver: Connection) -> Any:
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        diagnostic = Diagnostic(
+            "R721",
+            "a process of --jobs ended before its images were done",
+            hint="try fewer jobs: each takes memory for its images",
+        )
+        raise PimError(diagnostic) from None
+    if isinstance(answer, PimError):
+        raise answer
+    return answer
