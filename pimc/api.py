@@ -21,6 +21,7 @@ from isa.target import DEFAULT_TARGET, Target, load_target
 from passes.mesh_place import DEFAULT_METHOD
 from passes.pipelines import DEFAULT_MAPPING
 from pimc.check import verify_program
+from pimc.compress import parse_compression
 from pimc.data import (
     LABELS,
     Array,
@@ -149,21 +150,24 @@ def compile(
     allow_clipping: bool = False,
     place: str = DEFAULT_METHOD,
     seed: int = 0,
+    compress: Sequence[str] = (),
 ) -> CompiledProgram:
     """Compile a float, QDQ or QOperator model for a target; the result is verified and proved.
 
     calibration: float samples [n, ...] by input name, or an npz file, for models that are not
     quantized yet; without it ranges come from random noise of ``seed``. input_shapes: full shapes
     of inputs with dynamic axes. tiles: number of cores, or "auto" to grow the chip until the model
-    fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". Raises PimError
-    with all findings of the stage that refuses.
+    fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". compress: lossy
+    changes of the weights, as `pimc compress` reads them; the report says what they left.
+    Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     samples = None if calibration is None else _arrays(calibration)
     if samples is not None:
         samples.pop(LABELS, None)
     frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed)
-    options = CompileOptions(frontend, mapping, tiles, allow_clipping, place=place)
+    specs = tuple(parse_compression(spec) for spec in compress)
+    options = CompileOptions(frontend, mapping, tiles, allow_clipping, specs, place=place)
     done = compile_model(model, chip, samples, options)
     return CompiledProgram(done.program, done.target, done.reference, done.float_model, done.report)
 

@@ -10,6 +10,7 @@ import onnx
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
+import pimc
 from pimc.cli import main
 from pimc.compress.report import top1
 from pimc.compress.runner import Runner
@@ -90,3 +91,10 @@ def test_compressing_without_calibration_data_is_refused(tmp_path: Path) -> None
     assert "U951" in result.stderr
     assert "--calib" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_python_face_compresses_where_asked() -> None:
+    program = pimc.compile(LENET, calibration=CALIBRATION, compress=["channel:keep=0.5"])
+    done = program.report["compression"]
+    assert done["kept"] < 0.6 * done["weights"]
+    assert program.verify(CALIBRATION)["equal"] is True
