@@ -125,7 +125,9 @@ class Mvm(Instruction):
     ``(128 + zero) * sum_k matrix[k, o]`` belongs into the bias of ``requant``. Each stored
     column of a block is converted once per input bit and saturates at the ADC's largest code:
     ``sum over groups, columns, routes: sign * 2^shift * sum_t 2^t * min(sum_r bit_t(u) * cell,
-    adc_max)``, which equals the product above wherever no column can saturate.
+    adc_max)``, which equals the product above wherever no column can saturate. The target's
+    `accumulation.routing` says when routes are taken: `after-bits`, on the sum over ``t``, or
+    `per-bit`, on each of its terms; time and energy differ, the integers do not.
     """
 
     mnemonic = "mvm"

@@ -15,12 +15,13 @@ from isa.operands import Region
 from isa.program import Channel
 from runtime.analog import Place
 from runtime.analog_paths import AnalogCrossbars
+from runtime.input_zeros import InputZeros
 from runtime.observe import SumHistogram
 from runtime.paths import Crossbars
 from runtime.regions import Array, Box, Storage
 
 Action = Callable[[], bool]  # False: the instruction must wait, and is to be called again
-Programmed = Crossbars | AnalogCrossbars | SumHistogram
+Programmed = Crossbars | AnalogCrossbars | SumHistogram | InputZeros
 Kind = TypeVar("Kind", bound=Instruction)
 Executor = Callable[["Binder", Any], Action]
 

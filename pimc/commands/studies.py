@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pimc.commands.options import json_option
 from pimc.console import show_json, show_table
 from pimc.report import document
+
+if TYPE_CHECKING:
+    from isa.container import Loaded
+    from runtime.input_zeros import ZeroCounts
+    from runtime.timeline import Timeline
 
 WORST_LINKS = 3  # that `simulate` names
 PAPERS = ("prap-pim", "yu", "pattpim")
@@ -25,26 +30,56 @@ PAPERS = ("prap-pim", "yu", "pattpim")
     help="Images that stream through the chip.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Chrome trace, .json or .json.gz.")
+@click.option(
+    "--input", "source", type=click.Path(path_type=Path), help="Samples, npz: run on them as well."
+)
+@click.option("--samples", type=click.IntRange(min=1), help="The first so many of --input.")
 @json_option
-def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> None:
-    """Simulate PROGRAM in time: interval, latency, energy, area, utilization."""
+def simulate(
+    program: Path,
+    images: int,
+    trace: Path | None,
+    source: Path | None,
+    samples: int | None,
+    as_json: bool,
+) -> None:
+    """Simulate PROGRAM in time: interval, latency, energy, area, utilization.
+
+    With --input, the energy of the array comes from the one bits of a run, and the operation
+    units whose inputs are all zero are counted, which a chip could skip. Times and all other
+    energies take no skips.
+    """
     from isa import container, verify
-    from pimc.report.waits import link_waits, wait_table
+    from runtime.cost import price_program
     from runtime.summary import summary
     from runtime.timing import simulate as run
     from runtime.trace import write_trace
 
+    if samples is not None and source is None:
+        raise click.UsageError("--samples needs --input")
     loaded = container.load(program)
     verify.check(loaded.program, loaded.target, loaded.source)
     timeline = run(loaded.program, loaded.target, images)
-    found = summary(loaded.program, loaded.target, images, timeline=timeline)
+    zeros = {} if source is None else _zeros(loaded, source, samples)
+    ones = {name: counts.ones for name, counts in zeros.items()}
+    cost = price_program(loaded.program, loaded.target, ones)
+    found = summary(loaded.program, loaded.target, images, timeline, cost)
+    if source is not None:
+        found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
     if trace is not None:
         write_trace(timeline, trace)
     if as_json:
-        show_json(document("simulate", found, loaded.target, (program,)))
-        return
+        show_json(document("simulate", found, loaded.target, (program, source)))
+    else:
+        _show(found, timeline, zeros)
+
+
+def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts]) -> None:
+    """Print the figures of a simulation for people."""
+    from pimc.report.waits import link_waits, wait_table
+
     click.echo(
-        f"{images} images: one every {found['interval_ns'] / 1e3:,.1f} us (bound "
+        f"{found['images']} images: one every {found['interval_ns'] / 1e3:,.1f} us (bound "
         f"{found['bound_interval_ns'] / 1e3:,.1f}, by {found['bound_by']}), the first after "
         f"{found['latency_ns'] / 1e3:,.1f} us; {found['area_mm2']['total']:.1f} mm2"
     )
@@ -58,6 +93,36 @@ def simulate(program: Path, images: int, trace: Path | None, as_json: bool) -> N
     show_table(*wait_table(found, timeline))
     for link, waited_ns in link_waits(timeline)[:WORST_LINKS]:
         click.echo(f"messages wait {waited_ns / 1e3:,.2f} us per image for link {link}")
+    if zeros:
+        click.echo("operation units with zero inputs, % of all fires (not skipped in the figures)")
+        show_table(("layer", "all bits zero", "bit by bit"), _zero_rows(zeros))
+
+
+def _zeros(loaded: Loaded, source: Path, samples: int | None) -> dict[str, ZeroCounts]:
+    """Run a program on samples and count the zeros among the inputs of its layers."""
+    from pimc.data import LABELS, check_feeds, ports, read_data, to_machine
+    from runtime.input_zeros import counting_crossbars, counts_by_layer
+    from runtime.machine import Machine
+
+    feeds = read_data(source, samples)
+    feeds.pop(LABELS, None)
+    check_feeds(loaded.program, feeds)
+    crossbars = counting_crossbars(loaded.program, loaded.target)
+    inputs = ports(loaded.program, "input")
+    machine = Machine(loaded.program, loaded.target, crossbars)
+    machine.run({tensor.name: to_machine(tensor, feeds[tensor.onnx_name]) for tensor in inputs})
+    return counts_by_layer(loaded.program, crossbars)
+
+
+def _zero_rows(zeros: dict[str, ZeroCounts]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            name,
+            f"{100 * counts.group.fires_skipped / max(1, counts.fires):.2f}",
+            f"{100 * counts.group_bit.fires_skipped / max(1, counts.fires):.2f}",
+        )
+        for name, counts in zeros.items()
+    ]
 
 
 @click.command()

@@ -34,6 +34,34 @@ def test_simulate_reports_time_energy_and_area_and_writes_a_trace(tmp_path: Path
     assert json.loads(trace.read_text())["traceEvents"]
 
 
+def test_simulate_counts_the_zeros_of_real_inputs_and_prices_the_array_by_them(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "lenet.pim"
+    assert run("compile", LENET, "--calib", CALIBRATION, "-o", program).exit_code == 0
+    real = ("--input", CALIBRATION, "--samples", 4)
+    plain = json.loads(run("simulate", program, "--json").stdout)
+    found = json.loads(run("simulate", program, *real, "--json").stdout)
+    assert "input_zeros" not in plain
+    assert found["input_zeros"].keys() == {
+        layer["name"] for layer in found["layers"] if layer["macs"]
+    }
+    for layer in found["input_zeros"].values():
+        assert 0 < layer["one_bits_share"] < 0.5
+        assert 0 <= layer["group"]["share"] <= layer["group-bit"]["share"] <= 1
+        assert layer["group-bit"]["share"] > 0
+    assert found["energy_pj"]["array"] < plain["energy_pj"]["array"]
+    assert found["energy_pj"]["adc"] == plain["energy_pj"]["adc"]  # no skip is taken
+    assert found["interval_ns"] == plain["interval_ns"]
+    assert "not skipped in the figures" in run("simulate", program, *real).stdout
+
+
+def test_samples_without_input_are_refused(tmp_path: Path) -> None:
+    result = run("simulate", tmp_path, "--samples", 3)
+    assert result.exit_code == 2
+    assert "--samples needs --input" in result.stderr
+
+
 @pytest.mark.parametrize("paper", ["prap-pim", "yu"])
 def test_reproduce_prints_published_and_own_figures(paper: str) -> None:
     result = run("reproduce", paper)
