@@ -6,6 +6,8 @@ The work: a matrix-vector product of 8-bit inputs with 8-bit weights. pimc does 
 does, 9 word lines at a time in 1-bit cells, exactly: with a wide ADC ("proved"), or with a 3-bit
 ADC that saturates ("clipped", and the two methods it falls back to, forced). The others have no
 crossbar model. CPU time, best of several; read the ratios, since a loaded machine moves both.
+"All clip" has every cell set and large inputs, so that most conversions saturate. Whole networks
+run 64 images; a rate there is images. At the end, what `BARS` asks for, met or not.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -26,6 +28,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from whole_network import IMAGES, network_calls
 
 from isa.target import load_target
 from passes.ou_tile import ou_tile
@@ -48,6 +51,33 @@ class Row:
     mvm_per_s: float
     gmac_per_s: float
     ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What one row must reach: at least ``mvm_per_s`` or at most ``milliseconds``."""
+
+    shape: str
+    contender: str
+    mvm_per_s: float = 0.0
+    milliseconds: float = float("inf")
+
+    def is_met(self, row: Row) -> bool:
+        return row.mvm_per_s >= self.mvm_per_s and row.seconds * 1e3 <= self.milliseconds
+
+    def __str__(self) -> str:
+        if self.mvm_per_s:
+            return f"at least {self.mvm_per_s:,.0f} MVM/s"
+        return f"at most {self.milliseconds} ms"
+
+
+BARS = (
+    Bar("128x128, batch 1", "pimc clipped 3 bit", mvm_per_s=60_000),
+    Bar("128x128, batch 1024", "pimc clipped 3 bit", mvm_per_s=600_000),
+    Bar("128x128, batch 1024, all clip", "pimc clipped 3 bit", mvm_per_s=600_000),
+    Bar("3x3x64->64 on 32x32", "pimc clipped 3 bit", milliseconds=2.5),
+    Bar("3x3x64->64 on 32x32", "pimc proved", milliseconds=0.5),
+)
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
@@ -108,6 +138,21 @@ def onnx_session(op: str, weights: NDArray[np.int32], windows: int) -> Callable[
     return _session(graph, np.zeros(shape_in, np.uint8))
 
 
+def onnx_conv_integer(weights: NDArray[np.int32], size: int) -> Callable[[], object]:
+    """ConvInteger 3x3 on size x size, the same products as the gathered windows."""
+    channels, outputs = len(weights) // 9, weights.shape[1]
+    kernel = weights.T.reshape(outputs, 3, 3, channels).transpose(0, 3, 1, 2).astype(np.int8)
+    shape = [1, channels, size, size]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("ConvInteger", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "conv",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [1, outputs, size, size])],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(kernel), "w")],
+    )
+    return _session(graph, np.zeros(shape, np.uint8))
+
+
 def onnx_convolution(weights: NDArray[np.int32], size: int) -> Callable[[], object]:
     """QLinearConv 3x3 on size x size, the same products as the gathered windows."""
     channels, outputs = len(weights) // 9, weights.shape[1]
@@ -142,11 +187,14 @@ def _session(graph: onnx.GraphProto, x: NDArray[np.uint8]) -> Callable[[], objec
     return lambda: session.run(None, {"x": x})
 
 
-def measure(shape: str, inputs: int, outputs: int, windows: int, conv: int = 0) -> list[Row]:
+def measure(
+    shape: str, inputs: int, outputs: int, windows: int, conv: int = 0, all_clip: bool = False
+) -> list[Row]:
     """All contenders on one shape. conv: side of the image when the windows are a convolution."""
     rng = np.random.default_rng(0)
-    weights = rng.integers(-128, 128, (inputs, outputs)).astype(np.int32)
-    u = rng.integers(0, 256, (windows, inputs)).astype(np.uint8)
+    low, high = (-1, 0) if all_clip else (-128, 128)
+    weights = rng.integers(low, high, (inputs, outputs)).astype(np.int32)
+    u = rng.integers(192 if all_clip else 0, 256, (windows, inputs)).astype(np.uint8)
     calls = crossbar_calls(weights, u, 9 if conv else 1)
     wide, narrow = u.astype(np.int32), u.astype(np.float32)
     weights_f32 = weights.astype(np.float32)
@@ -155,12 +203,20 @@ def measure(shape: str, inputs: int, outputs: int, windows: int, conv: int = 0) 
     calls["onnxruntime MatMulInteger"] = onnx_session("MatMulInteger", weights, windows)
     calls["onnxruntime QLinearMatMul"] = onnx_session("QLinearMatMul", weights, windows)
     if conv:
+        calls["onnxruntime ConvInteger"] = onnx_conv_integer(weights, conv)
         calls["onnxruntime QLinearConv"] = onnx_convolution(weights, conv)
+    return timed(shape, calls, windows, inputs * outputs)
+
+
+def timed(
+    shape: str, calls: Mapping[str, Callable[[], object]], count: int, macs: int = 0
+) -> list[Row]:
+    """A row for each call, which does ``count`` products of ``macs`` multiplications."""
     rows = []
     for name, call in calls.items():
         seconds = cpu_seconds(call)
-        rate = windows / seconds
-        rows.append(Row(shape, name, seconds, rate, rate * inputs * outputs / 1e9))
+        rate = count / seconds
+        rows.append(Row(shape, name, seconds, rate, rate * macs / 1e9))
     base = rows[0].seconds
     return [replace(row, ratio=row.seconds / base) for row in rows]
 
@@ -169,11 +225,25 @@ def main() -> None:
     rows = [
         *measure("128x128, batch 1", 128, 128, 1),
         *measure("128x128, batch 1024", 128, 128, 1024),
+        *measure("128x128, batch 1024, all clip", 128, 128, 1024, all_clip=True),
         *measure("3x3x64->64 on 32x32", 576, 64, 1024, conv=32),
+        *timed("resnet8_fmnist, 64 images", network_calls("resnet8_fmnist"), IMAGES),
     ]
+    found = {(row.shape, row.contender): row for row in rows}
+    bars = [(bar, found[bar.shape, bar.contender]) for bar in BARS]
     if "--json" in sys.argv[1:]:
-        print(json.dumps({"kernel": describe_kernel(), "rows": [asdict(row) for row in rows]}))
+        met = [{"bar": f"{b.shape}, {b.contender}: {b}", "met": b.is_met(row)} for b, row in bars]
+        rows_json = [asdict(row) for row in rows]
+        print(json.dumps({"kernel": describe_kernel(), "rows": rows_json, "bars": met}))
         return
+    print_rows(rows)
+    for bar, row in bars:
+        word = "met    " if bar.is_met(row) else "NOT MET"
+        reached = f"{row.mvm_per_s:,.0f} MVM/s, {row.seconds * 1e3:.3f} ms"
+        print(f"{word}  {bar.shape}, {bar.contender}: {bar}; {reached}")
+
+
+def print_rows(rows: list[Row]) -> None:
     print(f"kernel: {describe_kernel().get('level', 'NumPy')}")
     print(f"{'':38}{'ms':>9}{'MVM/s':>13}{'GMAC/s':>9}{'time / pimc proved':>20}")
     shape = ""
