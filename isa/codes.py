@@ -171,7 +171,9 @@ MAPPING: Final[dict[str, Code]] = {
     "M602": Code(
         "model does not fit the chip",
         "The program needs more cores than the mesh of the target has. `--tiles auto` grows the "
-        "mesh until the model fits and says so; `--tiles N` sets the number of cores.",
+        "mesh until the model fits and says so; `--tiles N` sets the number of cores. `--phases "
+        "auto` keeps the chip: the model runs in parts, and the crossbars are written anew for "
+        "each.",
     ),
     "M603": Code(
         "core memory does not fit",
@@ -184,6 +186,10 @@ MAPPING: Final[dict[str, Code]] = {
         "bits than `memory.index_bytes` of the target. The program is made for the same chip with "
         "larger index memories; their area and leakage grow with their size and are counted. "
         "`ou-tile` needs no tables; more cores (smaller parts) need less in each.",
+    ),
+    "M608": Code(
+        "layer does not fit the chip in any phase",
+        "Phases are cut between layers, and this layer alone needs more cores than the target has.",
     ),
     "M607": Code(
         "program does not fit the instruction memory",

@@ -248,4 +248,14 @@ CONTAINER: Final[dict[str, Code]] = {
         "cannot write the program folder",
         "The system refused to write. Nothing was left behind.",
     ),
+    "C510": Code(
+        "the folder holds several phases",
+        "The model was cut into phases that run one after another (`--phases auto`), and this "
+        "command takes one program. Each `phase-N` inside is a program folder of its own.",
+    ),
+    "C511": Code(
+        "phases do not fit together",
+        "`phases.json` is damaged, or a phase takes a tensor in another form than an earlier one "
+        "stores it, or is for another target.",
+    ),
 }

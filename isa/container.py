@@ -7,11 +7,19 @@
     target.json      the description of the target it was compiled for
     reference.onnx   report.json   host/...      whatever else the compiler puts there
 
+A model in phases (`isa.phases`) has such a folder for each, and what belongs to all::
+
+    phases.json      how many phases, and the names of the model's outputs
+    phase-0/         program.pim   arrays.npz   target.json
+    phase-1/         ...
+    reference.onnx   report.json
+
 A folder is written beside its place and renamed, so a reader sees all of it or nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -24,6 +32,7 @@ from typing import Final, NamedTuple
 from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.npz import Array, read_npz, write_npz
+from isa.phases import Phases
 from isa.printer import DATA_FILE, needs_data_file, program_lines
 from isa.program import Program
 from isa.source import Source
@@ -32,7 +41,26 @@ from isa.target import Target
 TEXT_FILE: Final = "program.pim"
 TARGET_FILE: Final = "target.json"
 MAX_TEXT_BYTES: Final = 1 << 28
-_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE)
+PHASES_FILE: Final = "phases.json"
+_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE)
+
+
+class LoadedPhases(NamedTuple):
+    """What a folder with one program or several phases holds. sources: one for each program."""
+
+    phases: Phases
+    target: Target
+    sources: tuple[Source, ...]
+
+    @property
+    def whole(self) -> Program | Phases:
+        """The program where there is but one."""
+        return self.phases if len(self.phases.programs) > 1 else self.phases.programs[0]
+
+    @property
+    def program(self) -> Program:
+        """The program; of phases, what the whole takes and gives (no cores)."""
+        return self.whole if isinstance(self.whole, Program) else self.phases.interface
 
 
 class Loaded(NamedTuple):
@@ -45,11 +73,11 @@ class Loaded(NamedTuple):
 
 def save(
     path: str | Path,
-    program: Program,
+    program: Program | Phases,
     target: Target,
     extra_files: Mapping[str, bytes | Path] | None = None,
 ) -> None:
-    """Write a program folder, replacing one that is there.
+    """Write the folder of a program, or of several phases, replacing one that is there.
 
     extra_files: relative path within the folder -> contents, or a file to copy.
     Raises PimError C504 when the program was not compiled for ``target``, C508 when ``path`` is
@@ -58,18 +86,28 @@ def save(
     """
     folder = Path(path)
     findings = Findings()
-    _check_target(program, target, Location(str(folder)), findings)
+    programs = (program,) if isinstance(program, Program) else program.programs
+    for each in programs:
+        _check_target(each, target, Location(str(folder)), findings)
     if (folder.exists() or folder.is_symlink()) and not is_container(folder):
         hint = "choose another path with `-o`"
         message = f"`{folder}` exists and is no program folder"
         findings.error("C508", message, Location(str(folder)), hint)
     findings.raise_if_any()
     extras = {_inside(name): contents for name, contents in (extra_files or {}).items()}
-    arrays = data_arrays(program)
+    arrays = [data_arrays(each) for each in programs]
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
         draft.mkdir()
-        _write(draft, program, target, arrays, extras)
+        if isinstance(program, Phases):
+            manifest = {"phases": len(programs), "outputs": program.outputs}
+            (draft / PHASES_FILE).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+            for number, each in enumerate(programs):
+                (draft / phase_folder(number)).mkdir()
+                _write(draft / phase_folder(number), each, target, arrays[number])
+        else:
+            _write(draft, program, target, arrays[0])
+        _write_extras(draft, extras)
         _replace(folder, draft)
     except OSError as error:
         message = f"cannot write `{folder}`: {error.strerror or error}"
@@ -85,6 +123,10 @@ def load(path: str | Path) -> Loaded:
     text. The program is not verified; see ``isa.verify``.
     """
     folder = Path(path)
+    if (folder / PHASES_FILE).is_file():
+        hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
+        message = f"`{folder}` holds several phases; one program is wanted"
+        raise PimError(Diagnostic("C510", message, Location(str(folder)), hint))
     if not is_container(folder):
         message = f"`{folder}` is no program folder"
         hint = f"a program folder has a `{TEXT_FILE}`"
@@ -110,9 +152,56 @@ def load(path: str | Path) -> Loaded:
     return Loaded(loaded[0], target, loaded[1])
 
 
+def load_phases(path: str | Path) -> LoadedPhases:
+    """Read the folder of a program or of several phases; a single program is a sequence of one.
+
+    Raises PimError as ``load`` does, for all phases, and C511 when they do not fit together.
+    """
+    folder = Path(path)
+    if not (folder / PHASES_FILE).is_file():
+        loaded = load(folder)
+        outputs = tuple(t.name for t in loaded.program.tensors if t.role == "output")
+        return LoadedPhases(Phases((loaded.program,), outputs), loaded.target, (loaded.source,))
+    count, outputs = _read_manifest(folder / PHASES_FILE)
+    findings, found = Findings(), list[Loaded]()
+    for number in range(count):
+        try:
+            found.append(load(folder / phase_folder(number)))
+        except PimError as error:
+            findings.diagnostics += error.diagnostics
+    findings.raise_if_any()
+    phases = Phases(tuple(each.program for each in found), outputs)
+    phases.check(Location(str(folder)))
+    return LoadedPhases(phases, found[0].target, tuple(each.source for each in found))
+
+
+def phase_folder(number: int) -> str:
+    """Name of the folder of a phase."""
+    return f"phase-{number}"
+
+
 def is_container(path: str | Path) -> bool:
-    """Whether ``path`` is a folder with a program in it."""
-    return Path(path).is_dir() and (Path(path) / TEXT_FILE).is_file()
+    """Whether ``path`` is a folder with a program or phases in it."""
+    folder = Path(path)
+    return folder.is_dir() and any((folder / name).is_file() for name in (TEXT_FILE, PHASES_FILE))
+
+
+def _read_manifest(file: Path) -> tuple[int, tuple[str, ...]]:
+    """Number of phases and names of the outputs. Raises PimError C502, C511."""
+    findings = Findings()
+    text = _read_text(file, findings)
+    findings.raise_if_any()
+    try:
+        manifest = json.loads(text or "")
+        count, outputs = manifest["phases"], manifest["outputs"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        count, outputs = 0, []
+    names = tuple(outputs) if isinstance(outputs, list) else ()
+    if type(count) is int and count > 0 and names and all(isinstance(n, str) for n in names):
+        return count, names
+    hint = '{"phases": 2, "outputs": ["logits"]} is what such a file looks like'
+    message = f"`{file.name}` names no phases and outputs"
+    raise PimError(Diagnostic("C511", message, Location(str(file)), hint))
 
 
 def _check_target(program: Program, target: Target, at: Location, findings: Findings) -> None:
@@ -129,7 +218,7 @@ def _inside(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
         raise ValueError(f"{name!r} is no path within a program folder")
-    if path.parts[0] in _OWN:
+    if path.parts[0] in _OWN or path.parts[0].startswith("phase-"):
         raise ValueError(f"{name!r} is a file of the program folder itself")
     return path
 
@@ -139,13 +228,15 @@ def _write(
     program: Program,
     target: Target,
     arrays: Mapping[str, Array],
-    extras: Mapping[PurePosixPath, bytes | Path],
 ) -> None:
     with (draft / TEXT_FILE).open("w", encoding="utf-8", newline="\n") as text:
         text.writelines(f"{line}\n" for line in program_lines(program))
     (draft / TARGET_FILE).write_text(target.to_json(), encoding="utf-8")
     if needs_data_file(program):
         write_npz(draft / DATA_FILE, arrays)
+
+
+def _write_extras(draft: Path, extras: Mapping[PurePosixPath, bytes | Path]) -> None:
     for name, contents in extras.items():
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(contents, Path):

@@ -7,7 +7,10 @@ messages, rows of ring buffers, everything defined before it is read, outputs st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from isa.diagnostics import Diagnostic, PimError
+from isa.phases import Phases
 from isa.program import Program
 from isa.source import Source
 from isa.target import Target
@@ -17,7 +20,7 @@ from isa.verify_matrices import check_matrices, clipping_columns
 from isa.verify_run import MAX_STEPS, AbstractRun, executed_instructions
 from isa.verify_scope import Scope
 
-__all__ = ["check", "clipping_columns", "verify"]
+__all__ = ["check", "check_phases", "clipping_columns", "verify"]
 
 
 def verify(program: Program, target: Target, source: Source | None = None) -> list[Diagnostic]:
@@ -39,6 +42,15 @@ def verify(program: Program, target: Target, source: Source | None = None) -> li
         else:
             AbstractRun(scope).run()
     return list(scope.findings)
+
+
+def check_phases(phases: Phases, target: Target, sources: Sequence[Source]) -> None:
+    """Raise PimError V4xx with all findings unless every phase is sound."""
+    findings: list[Diagnostic] = []
+    for program, source in zip(phases.programs, sources, strict=True):
+        findings += verify(program, target, source)
+    if findings:
+        raise PimError(findings)
 
 
 def check(program: Program, target: Target, source: Source | None = None) -> None:

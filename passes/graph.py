@@ -170,12 +170,16 @@ class LrnNode(Node):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order; values by name; names of the graph's inputs and outputs."""
+    """Nodes in topological order; values by name; names of the graph's inputs and outputs.
+
+    handed: inputs and outputs that are not the model's own, but go from phase to phase.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     values: dict[str, Value]
+    handed: frozenset[str] = frozenset()
 
     def producers(self) -> dict[str, Node]:
         return {node.output: node for node in self.nodes}

@@ -21,18 +21,30 @@ Observe = Callable[[Pass[Any, Any], object], None]
 
 
 def run_passes(
-    graph: Graph,
+    unit: Graph | Mapping,
     passes: tuple[Pass[Any, Any], ...],
     around: Around = lambda name: nullcontext(),
     observe: Observe = lambda step, unit: None,
 ) -> Program:
-    """Run the passes from a Graph to a Program one after another.
+    """Run the passes from a Graph or a Mapping to a Program; see ``apply_passes``."""
+    made = apply_passes(unit, passes, around, observe)
+    if not isinstance(made, Program):
+        raise TypeError(f"the last pass made a {type(made).__name__}, not a Program")
+    return made
+
+
+def apply_passes(
+    unit: object,
+    passes: tuple[Pass[Any, Any], ...],
+    around: Around = lambda name: nullcontext(),
+    observe: Observe = lambda step, unit: None,
+) -> Any:
+    """Run passes one after another; the unit that the last one made.
 
     around: entered for the time of each pass and of each check, with its name: clock and progress.
     observe: hears of each pass and the unit it made, after the check: dumps and statistics.
     Raises PimError X802 when an exact mapping pass changed a weight.
     """
-    unit: Any = graph
     for step in passes:
         with around(step.name):
             after = step.run(unit)
@@ -41,8 +53,6 @@ def run_passes(
                 check_mapping(step.name, unit, after)
         unit = after
         observe(step, unit)
-    if not isinstance(unit, Program):
-        raise TypeError(f"the last pass made a {type(unit).__name__}, not a Program")
     return unit
 
 

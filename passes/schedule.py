@@ -71,7 +71,8 @@ class Schedule(Pass[Mapping, Program]):
                 "M602",
                 f"the model needs {cores} cores ({cores * target.crossbars_per_core} crossbars); "
                 f"target {target.name} has {target.cores}",
-                hint="grow the mesh with `--tiles auto`, or choose a larger target",
+                hint="grow the mesh with `--tiles auto`, run in parts with `--phases auto`, "
+                "or choose a larger target",
             )
         )
 

@@ -46,8 +46,11 @@ class Wiring:
     _outlets: dict[tuple[str, int], list[tuple[str, Range]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        used = {name for node in self.graph.nodes for name in (*node.inputs, node.output)}
         for name, value in self.graph.values.items():
-            self.tensors[name] = self._tensor(name, value)
+            tensor = self._tensor(name, value)  # all of them, so that phases agree on the names
+            if name in used:
+                self.tensors[name] = tensor
         for stage in self.stages:
             makers = tuple(worker for worker in stage.workers if worker.is_last)
             self._makers[stage.output] = makers
@@ -63,7 +66,7 @@ class Wiring:
             self.names.fresh(name),
             value.dtype,
             value.shape,
-            value.onnx_name if role == "inner" else name,
+            value.onnx_name if role == "inner" or name in self.graph.handed else name,
             value.onnx_shape,
             value.order,
             value.scale,

@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike
 from isa import container
 from isa import verify as verifier
 from isa.diagnostics import Diagnostic, Location, PimError
+from isa.phases import Phases
 from isa.printer import print_program
 from isa.program import Program, Tensor
 from isa.target import DEFAULT_TARGET, Target, load_target
 from passes.mesh_place import DEFAULT_METHOD
+from passes.phases import DEFAULT_BATCH
 from passes.pipelines import DEFAULT_MAPPING
 from pimc.check import verify_program
 from pimc.compress import parse_compression
@@ -44,29 +46,35 @@ from pimc.driver import (
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
 from runtime.machine import Machine
+from runtime.phased import PhasedMachine, machine_of
 
 DEFAULT_SAMPLES = 16  # random ones, when a check is given no data
 Samples = Mapping[str, ArrayLike] | str | os.PathLike[str]
 
 
 class CompiledProgram:
-    """A program with its target, its reference model and a machine to run it on.
+    """A program or phases with the target, the reference model and a machine to run them on.
 
     report: what `pimc compile --json` prints; empty for a program that was not compiled here.
     """
 
     def __init__(
         self,
-        program: Program,
+        whole: Program | Phases,
         target: Target,
         reference: onnx.ModelProto | None = None,
         float_model: onnx.ModelProto | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        self.program, self.target = program, target
+        self.whole, self.target = whole, target
         self.reference, self.float_model = reference, float_model
         self.report: dict[str, Any] = dict(report or {})
-        self._machine: Machine | None = None
+        self._machine: Machine | PhasedMachine | None = None
+
+    @property
+    def program(self) -> Program:
+        """The program; of phases, what the whole takes and gives (no cores)."""
+        return self.whole if isinstance(self.whole, Program) else self.whole.interface
 
     @property
     def input_tensors(self) -> list[Tensor]:
@@ -89,8 +97,10 @@ class CompiledProgram:
         return {tensor.onnx_name: tensor.onnx_shape for tensor in self.output_tensors}
 
     def text(self) -> str:
-        """The program as people read it."""
-        return print_program(self.program)
+        """The program as people read it, phase after phase."""
+        if isinstance(self.whole, Program):
+            return print_program(self.whole)
+        return "\n".join(print_program(program) for program in self.whole.programs)
 
     def run(self, feeds: Samples, jobs: int = 1) -> dict[str, Array]:
         """Outputs for samples [n, ...] of every input, by ONNX name; floats in, floats out.
@@ -102,7 +112,7 @@ class CompiledProgram:
         given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
         check_feeds(self.program, given)
         if self._machine is None:
-            self._machine = Machine(self.program, self.target)
+            self._machine = machine_of(self.whole, self.target)
         machine_feeds = {t.name: to_machine(t, given[t.onnx_name]) for t in self.input_tensors}
         result = self._machine.run(machine_feeds, jobs=jobs)
         return {
@@ -128,14 +138,14 @@ class CompiledProgram:
             )
         feeds = random_feeds(self.program, DEFAULT_SAMPLES, 0) if data is None else _arrays(data)
         found = verify_program(
-            self.program, self.target, self.reference, self.float_model, feeds, per_layer
+            self.whole, self.target, self.reference, self.float_model, feeds, per_layer
         )
         return found.as_json()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a program folder, all of it or nothing. Raises PimError C508, C509."""
         files = model_files(self.reference, self.float_model, self.report)
-        container.save(Path(path), self.program, self.target, files)
+        container.save(Path(path), self.whole, self.target, files)
 
 
 def compile(
@@ -149,6 +159,8 @@ def compile(
     tiles: int | str | None = None,
     allow_clipping: bool = False,
     place: str = DEFAULT_METHOD,
+    phases: str = "never",
+    batch: int = DEFAULT_BATCH,
     seed: int = 0,
     compress: Sequence[str] = (),
 ) -> CompiledProgram:
@@ -159,6 +171,7 @@ def compile(
     of inputs with dynamic axes. tiles: number of cores, or "auto" to grow the chip until the model
     fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". compress: lossy
     changes of the weights, as `pimc compress` reads them; the report says what they left.
+    phases: "auto" to run a model that does not fit in parts, chosen for batches of ``batch``.
     Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
@@ -167,22 +180,24 @@ def compile(
         samples.pop(LABELS, None)
     frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed)
     specs = tuple(parse_compression(spec) for spec in compress)
-    options = CompileOptions(frontend, mapping, tiles, allow_clipping, specs, place=place)
+    options = CompileOptions(
+        frontend, mapping, tiles, allow_clipping, specs, place=place, phases=phases, batch=batch
+    )
     done = compile_model(model, chip, samples, options)
-    return CompiledProgram(done.program, done.target, done.reference, done.float_model, done.report)
+    return CompiledProgram(done.whole, done.target, done.reference, done.float_model, done.report)
 
 
 def load(path: str | os.PathLike[str]) -> CompiledProgram:
     """Read a program folder and verify the program in it. Raises PimError C5xx, E3xx, V4xx."""
     folder = Path(path)
-    loaded = container.load(folder)
-    verifier.check(loaded.program, loaded.target, loaded.source)
+    loaded = container.load_phases(folder)
+    verifier.check_phases(loaded.phases, loaded.target, loaded.sources)
     reference: onnx.ModelProto | None = None
     float_model: onnx.ModelProto | None = None
     if (folder / MODEL_FILES[0]).is_file():
         reference, float_model = load_models(folder)
     return CompiledProgram(
-        loaded.program, loaded.target, reference, float_model, _read_report(folder)
+        loaded.whole, loaded.target, reference, float_model, _read_report(folder)
     )
 
 

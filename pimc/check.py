@@ -11,12 +11,14 @@ import numpy as np
 import onnx
 
 from isa.diagnostics import PimError
+from isa.phases import Phases
 from isa.program import Program, Tensor
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
 from pimc.oracle import Oracle, integer_sources, with_outputs
 from runtime.counters import Counters
 from runtime.machine import Machine
+from runtime.phased import PhasedMachine, machine_of
 
 BATCH_BYTES = 1 << 26  # of onnxruntime's inner tensors, which a batch keeps all at once
 MAX_BATCH = 64
@@ -110,7 +112,7 @@ class Verification:
 
 
 def verify_program(
-    program: Program,
+    whole: Program | Phases,
     target: Target,
     reference: onnx.ModelProto,
     float_model: onnx.ModelProto | None,
@@ -128,8 +130,10 @@ def verify_program(
     that run the program; the result does not depend on it.
     Raises PimError R703 for feeds that do not fit, F240 when onnxruntime cannot run a model.
     """
+    program = whole if isinstance(whole, Program) else whole.interface
     samples = check_feeds(program, feeds)
-    run = _Check(program, target, reference, float_model, per_layer, answers, jobs)
+    machine = machine_of(whole, target)
+    run = _Check(program, machine, reference, float_model, per_layer, answers, jobs)
     batch = run.batch_size(samples)
     for first in range(0, samples, batch):
         run.batch({name: values[first : first + batch] for name, values in feeds.items()})
@@ -143,7 +147,7 @@ class _Check:
     def __init__(
         self,
         program: Program,
-        target: Target,
+        machine: Machine | PhasedMachine,
         reference: onnx.ModelProto,
         float_model: onnx.ModelProto | None,
         per_layer: bool,
@@ -152,7 +156,7 @@ class _Check:
     ) -> None:
         self.program, self.per_layer, self.jobs = program, per_layer, jobs
         self.answers = answers
-        self.machine = Machine(program, target)
+        self.machine = machine
         roles = ("inner", "output") if per_layer else ("output",)
         self.compared = [tensor for tensor in program.tensors if tensor.role in roles]
         sources = integer_sources(reference)

@@ -15,12 +15,17 @@ import onnx
 from isa import container, verify
 from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, PimError
+from isa.phases import Phases
 from isa.printer import print_program
 from isa.program import Program
 from isa.target import Target
-from passes.manager import run_passes
+from passes.base import Pass
+from passes.graph import Graph
+from passes.manager import apply_passes, run_passes
 from passes.mesh_place import DEFAULT_METHOD
+from passes.phases import DEFAULT_BATCH, cut_phases
 from passes.pipelines import DEFAULT_MAPPING, pipeline
+from passes.split import Split
 from pimc.capacity import fit_tables, instruction_warnings
 from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
@@ -41,7 +46,9 @@ class CompileOptions:
     tiles: cores of the chip: None for the target's own, "auto" to grow the mesh until the model
     fits, or a number. allow_clipping: compile although a conversion may saturate (lossy).
     compress: lossy changes of the weights before they are quantized, refitted on the calibration.
-    place: of the cores on the mesh, one of `passes.mesh_place.METHODS`.
+    place: of the cores on the mesh, one of `passes.mesh_place.METHODS`. phases: "auto" to run a
+    model that does not fit in parts, the crossbars written anew for each. batch: images for which
+    the parts are chosen; each of them takes its share of the writing.
     """
 
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
@@ -50,16 +57,18 @@ class CompileOptions:
     allow_clipping: bool = False
     compress: tuple[Spec, ...] = ()
     place: str = DEFAULT_METHOD
+    phases: str = "never"
+    batch: int = DEFAULT_BATCH
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A program as parsed back from its text, and all that belongs to it.
+    """A program, or phases, as parsed back from the text, and all that belongs to it.
 
-    seconds: time of each phase. report: what `pimc compile --json` prints.
+    seconds: time of each step. report: what `pimc compile --json` prints.
     """
 
-    program: Program
+    whole: Program | Phases
     target: Target
     reference: onnx.ModelProto
     float_model: onnx.ModelProto
@@ -67,10 +76,15 @@ class Compiled:
     seconds: dict[str, float]
     warnings: tuple[Diagnostic, ...]
 
+    @property
+    def program(self) -> Program:
+        """The program; of phases, what the whole takes and gives (no cores)."""
+        return self.whole if isinstance(self.whole, Program) else self.whole.interface
+
     def save(self, path: str | Path) -> None:
         """Write the program folder ``path``; nothing is left behind when that fails."""
         files = model_files(self.reference, self.float_model, self.report)
-        container.save(path, self.program, self.target, files)
+        container.save(path, self.whole, self.target, files)
 
 
 def model_files(
@@ -106,26 +120,22 @@ def compile_model(
         target = target.with_cores(options.tiles)
     steps = pipeline(target, options.mapping, options.tiles == "auto", options.place)
     imported, lossy = _imported(model, calibration, options, phase)
-    program = run_passes(imported.graph, steps, phase)
-    target = target.with_mesh(len(program.cores)) if options.tiles == "auto" else target
+    programs = _programs(imported.graph, steps, options, phase)
+    if options.tiles == "auto":
+        target = target.with_mesh(max(len(program.cores) for program in programs))
     with phase("fit tables"):
-        program, target, notes = fit_tables(program, imported.graph, target)
-        notes += instruction_warnings(program, target)
+        programs, target, notes = _fitted(programs, imported.graph, target)
     imported = replace(imported, warnings=(*imported.warnings, *notes))
-    with phase("print and parse"):
-        text, arrays = print_program(program), data_arrays(program)
-        program, source = parse_with_source(text, arrays, "program.pim")
-    with phase("verify text"):
-        verify.check(program, target, source)
-        if not options.allow_clipping:
-            check_conversions(program, target)
+    programs = [_proved(program, target, options, phase) for program in programs]
+    whole = _whole(programs, imported.graph)
     with phase("prove text"):
-        check_reconstruction(program, imported.graph)
-    report = _report(program, target, imported, options, phase)
+        cores = tuple(core for program in programs for core in program.cores)
+        check_reconstruction(replace(programs[0], cores=cores), imported.graph)
+    report = _report(programs, target, imported, options, phase)
     if lossy is not None:
         report["compression"] = lossy.as_json()
     return Compiled(
-        program,
+        whole,
         target,
         imported.reference,
         imported.float_model,
@@ -133,6 +143,53 @@ def compile_model(
         phase.seconds,
         imported.warnings,
     )
+
+
+def _programs(
+    graph: Graph, steps: tuple[Pass[Any, Any], ...], options: CompileOptions, clock: Clock
+) -> list[Program]:
+    """One program, or one for each phase. The cut needs the layers split, and nothing later."""
+    if options.phases == "never" or options.tiles == "auto":
+        return [run_passes(graph, steps, clock)]
+    split = next(at for at, step in enumerate(steps) if isinstance(step, Split)) + 1
+    mapping = apply_passes(graph, steps[:split], clock)
+    with clock("cut phases"):
+        parts = cut_phases(mapping, options.batch)
+    return [run_passes(part, steps[split:], clock) for part in parts]
+
+
+def _fitted(
+    programs: list[Program], graph: Graph, target: Target
+) -> tuple[list[Program], Target, list[Diagnostic]]:
+    """The programs for one target that holds the tables of all of them."""
+    notes: list[Diagnostic] = []
+    for program in programs:
+        _, target, found = fit_tables(program, graph, target)
+        notes += [*found, *instruction_warnings(program, target)]
+    return [replace(p, target_sha256=target.sha256) for p in programs], target, notes
+
+
+def _proved(program: Program, target: Target, options: CompileOptions, clock: Clock) -> Program:
+    """The program as its text says it, found sound."""
+    with clock("print and parse"):
+        text, arrays = print_program(program), data_arrays(program)
+        program, source = parse_with_source(text, arrays, "program.pim")
+    with clock("verify text"):
+        verify.check(program, target, source)
+        if not options.allow_clipping:
+            check_conversions(program, target)
+    return program
+
+
+def _whole(programs: list[Program], graph: Graph) -> Program | Phases:
+    """The one program, or the phases, checked against each other."""
+    if len(programs) == 1:
+        return programs[0]
+    stored = [tensor for program in programs for tensor in program.tensors]
+    names = {t.onnx_name: t.name for t in stored if t.role == "output"}
+    phases = Phases(tuple(programs), tuple(names[name] for name in graph.outputs))
+    phases.check()
+    return phases
 
 
 def _imported(
@@ -159,14 +216,26 @@ def _imported(
 
 
 def _report(
-    program: Program, target: Target, imported: Imported, options: CompileOptions, clock: Clock
+    programs: list[Program],
+    target: Target,
+    imported: Imported,
+    options: CompileOptions,
+    clock: Clock,
 ) -> dict[str, Any]:
-    """The document of `pimc compile --json`, without the hashes of the inputs."""
+    """The document of `pimc compile --json`, without the hashes of the inputs.
+
+    Of phases the figures are sums, but a core counts once however often it is written.
+    """
+    found = [program_figures(program, target) for program in programs]
+    sums = {name: sum(figures[name] for figures in found) for name in found[0]}
+    once = {name: max(figures[name] for figures in found) for name in ("cores", "cores_available")}
     figures = {
         "mapping": options.mapping,
         "reconstructs": True,  # compile_model has raised otherwise
         "may_clip": options.allow_clipping,
-        **program_figures(program, target),
+        "phases": len(programs),
+        **sums,
+        **once,
         "dense_columns": dense_columns(imported.graph, target),
         "host_mac_share": 0.0,
         "warnings": [warning.as_json() for warning in imported.warnings],

@@ -77,6 +77,20 @@ if TYPE_CHECKING:
     help="Of cores on the mesh, for few bytes times hops: as numbered, by swaps, by SciPy's FAQ "
     "and swaps, or the better of the two.",
 )
+@click.option(
+    "--phases",
+    type=click.Choice(["never", "auto"]),
+    default="never",
+    show_default=True,
+    help="auto: a model that does not fit runs in parts, the crossbars written anew for each.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Images that share the writing, when --phases chooses the parts.",
+)
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
     "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
@@ -112,6 +126,8 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     """Read the inputs and compile; the samples of --verify are read before, to fail early."""
     target = read_target(arguments["target"], arguments["overrides"])
     shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
+    if tiles == "auto" and arguments["phases"] == "auto":
+        raise click.UsageError("--phases auto is for a chip of fixed size, --tiles auto grows it")
     from pimc.compress import parse_compression
     from pimc.data import LABELS, read_data
     from pimc.driver import CompileOptions, compile_model
@@ -134,6 +150,8 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
         arguments["allow_clipping"],
         specs,
         arguments["place"],
+        arguments["phases"],
+        arguments["batch"],
     )
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)
@@ -143,6 +161,12 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     available = compiled.target.cores
     if tiles == "auto" and available != target.cores:
         click.echo(f"note: the mesh grew from {target.cores} to {available} cores", err=True)
+    if (count := compiled.report["phases"]) > 1:
+        click.echo(
+            f"note: {target.name} is too small; the model runs in {count} phases, chosen for "
+            f"batches of {options.batch} images, and the crossbars are written anew for each",
+            err=True,
+        )
     return feeds, compiled
 
 
@@ -161,7 +185,7 @@ def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verifi
 
     with counting("verify", arguments["quiet"]) as progress:
         return verify_program(
-            compiled.program,
+            compiled.whole,
             compiled.target,
             compiled.reference,
             compiled.float_model,

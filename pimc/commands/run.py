@@ -17,7 +17,7 @@ from pimc.console import counting, show_json, show_table, show_warnings
 from pimc.report import document
 
 if TYPE_CHECKING:
-    from isa.container import Loaded
+    from isa.container import LoadedPhases
 
 PROGRAM = click.argument("program", type=click.Path(path_type=Path))
 
@@ -107,21 +107,21 @@ def verify_command(**arguments: Any) -> None:
     from pimc.data import random_feeds, random_warning, read_data
 
     program, data = arguments["program"], arguments["data"]
-    loaded = container.load(program)
-    verifier.check(loaded.program, loaded.target, loaded.source)
+    loaded = container.load_phases(program)
+    verifier.check_phases(loaded.phases, loaded.target, loaded.sources)
     if data is None:
         show_warnings([random_warning()])
         feeds = random_feeds(loaded.program, arguments["samples"] or 16, seed=0)
     else:
         feeds = read_data(data, arguments["samples"])
     if arguments["noise"]:
-        verify_with_noise(program, loaded, feeds, arguments)
+        verify_with_noise(program, container.load(program), feeds, arguments)
     else:
         _verify_exactly(program, loaded, feeds, arguments)
 
 
 def _verify_exactly(
-    program: Path, loaded: Loaded, feeds: dict[str, Any], arguments: dict[str, Any]
+    program: Path, loaded: LoadedPhases, feeds: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     from pimc.check import verify_program
     from pimc.driver import load_models
@@ -130,7 +130,7 @@ def _verify_exactly(
     reference, float_model = load_models(program)
     with counting("verify", arguments["quiet"] or as_json) as progress:
         found = verify_program(
-            loaded.program,
+            loaded.whole,
             loaded.target,
             reference,
             float_model,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pimc.commands.options import json_option
+from pimc.commands.phases import show_figures, simulate_phases
 from pimc.console import show_json, show_table
 from pimc.report import document
 
@@ -57,6 +58,12 @@ def simulate(
 
     if samples is not None and source is None:
         raise click.UsageError("--samples needs --input")
+    if (program / container.PHASES_FILE).is_file():
+        if trace is not None or source is not None:
+            hint = f"give one phase, {program / container.phase_folder(0)}"
+            raise click.UsageError(f"a trace and a run are of one program: {hint}")
+        simulate_phases(program, images, as_json)
+        return
     loaded = container.load(program)
     verify.check(loaded.program, loaded.target, loaded.source)
     timeline = run(loaded.program, loaded.target, images)
@@ -78,17 +85,7 @@ def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts
     """Print the figures of a simulation for people."""
     from pimc.report.waits import link_waits, wait_table
 
-    click.echo(
-        f"{found['images']} images: one every {found['interval_ns'] / 1e3:,.1f} us (bound "
-        f"{found['bound_interval_ns'] / 1e3:,.1f}, by {found['bound_by']}), the first after "
-        f"{found['latency_ns'] / 1e3:,.1f} us; {found['area_mm2']['total']:.1f} mm2"
-    )
-    rows = [
-        (name, f"{value / 1e6:.4g}")
-        for name, value in found["energy_pj"].items()
-        if isinstance(value, int | float)
-    ]
-    show_table(("energy of one image", "uJ"), rows)
+    show_figures(found)
     click.echo("an average matrix unit of each layer works and waits, us per image")
     show_table(*wait_table(found, timeline))
     for link, waited_ns in link_waits(timeline)[:WORST_LINKS]:
