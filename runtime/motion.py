@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from isa.catalog import Load, Recv, Send, Store
@@ -94,6 +94,14 @@ class Wiring:
         }
         self._arrivals = {name: Times(EMPTY) for name in channels}
         self._credits = {name: Times(FULL) for name in channels}
+
+    def open_ends(self, cores: Set[int], messages: Mapping[str, int]) -> None:
+        """Let messages of cores outside of ``cores`` be there, and all room for those to them."""
+        for name, channel in self._channels.items():
+            if channel.source not in cores:
+                self._arrivals[name].values = [0] * messages[name]
+            if channel.target not in cores:
+                self._credits[name].values = [0] * messages[name]
 
     def waiting_channel(self, times: Times) -> str | None:
         """The channel whose messages or credits ``times`` are, None for ends of a unit."""

@@ -10,6 +10,7 @@ they need events in time order; all else follows as a recurrence of maxima.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 
 from isa.diagnostics import Diagnostic, PimError
 from isa.program import Program
@@ -45,6 +46,18 @@ def simulate_tables(
     if images < 1:
         raise ValueError(f"a simulation takes at least one image, not {images}")
     return _Simulation(program, target, tables, images).run()
+
+
+def simulate_alone(
+    program: Program, target: Target, tables: list[CoreTable], messages: Mapping[str, int]
+) -> Timeline:
+    """One image through some cores of a program, as if the others had done all they can.
+
+    messages: per image, by channel.
+    """
+    alone = _Simulation(program, target, tables, 1)
+    alone.wiring.open_ends({table.core for table in tables}, messages)
+    return alone.run()
 
 
 class _Simulation:

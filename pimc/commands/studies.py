@@ -35,6 +35,7 @@ PAPERS = ("prap-pim", "yu", "pattpim")
     "--input", "source", type=click.Path(path_type=Path), help="Samples, npz: run on them as well."
 )
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many of --input.")
+@click.option("--no-overlap", is_flag=True, help="Also the time of an image layer after layer.")
 @json_option
 def simulate(
     program: Path,
@@ -42,6 +43,7 @@ def simulate(
     trace: Path | None,
     source: Path | None,
     samples: int | None,
+    no_overlap: bool,
     as_json: bool,
 ) -> None:
     """Simulate PROGRAM in time: interval, latency, energy, area, utilization.
@@ -55,13 +57,14 @@ def simulate(
     from runtime.summary import summary
     from runtime.timing import simulate as run
     from runtime.trace import write_trace
+    from runtime.unpipelined import layer_by_layer
 
     if samples is not None and source is None:
         raise click.UsageError("--samples needs --input")
     if (program / container.PHASES_FILE).is_file():
-        if trace is not None or source is not None:
+        if trace is not None or source is not None or no_overlap:
             hint = f"give one phase, {program / container.phase_folder(0)}"
-            raise click.UsageError(f"a trace and a run are of one program: {hint}")
+            raise click.UsageError(f"--trace, --input, --no-overlap take one program: {hint}")
         simulate_phases(program, images, as_json)
         return
     loaded = container.load(program)
@@ -75,6 +78,12 @@ def simulate(
         found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
     if trace is not None:
         write_trace(timeline, trace)
+    if no_overlap:
+        alone = layer_by_layer(loaded.program, loaded.target)
+        found["no_overlap"] = {
+            "interval_ns": sum(alone.values()) * timeline.cycle_ns,
+            "layers": {name: cycles * timeline.cycle_ns for name, cycles in alone.items()},
+        }
     if as_json:
         show_json(document("simulate", found, loaded.target, (program, source)))
     else:
@@ -86,6 +95,12 @@ def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts
     from pimc.report.waits import link_waits, wait_table
 
     show_figures(found)
+    if "no_overlap" in found:
+        apart = found["no_overlap"]["interval_ns"]
+        click.echo(
+            f"layer after layer, without overlap: one image every {apart / 1e3:,.1f} us, "
+            f"{apart / found['interval_ns']:.2f} times as long"
+        )
     click.echo("an average matrix unit of each layer works and waits, us per image")
     show_table(*wait_table(found, timeline))
     for link, waited_ns in link_waits(timeline)[:WORST_LINKS]:
