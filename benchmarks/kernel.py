@@ -30,10 +30,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from whole_network import IMAGES, network_calls
 
+from isa.matrix import BlockMatrix
+from isa.program import Core, Matrix
 from isa.target import load_target
 from passes.ou_tile import ou_tile
 from passes.weights import LayerWeights
+from runtime.analog import Place, analog_matrix, analog_product
+from runtime.analog_paths import AnalogCrossbars
 from runtime.crossbar import block_product
+from runtime.device import Device, Faults, effective_cells
 from runtime.kernel import choose_kernel, describe_kernel
 from runtime.paths import Crossbars
 
@@ -117,6 +122,30 @@ def crossbar_calls(
         if crossbars.multiply(check, found) != saturated or not np.array_equal(found, expected):
             raise SystemExit(f"{name} differs from the oracle")
         calls[name] = partial(crossbars.multiply, u, out)
+    return calls | device_calls(blocks, u)
+
+
+def device_calls(blocks: BlockMatrix, u: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
+    """The 3-bit ADC on devices with imperfections, each checked against the oracle."""
+    devices = {
+        "static 5 %": {"programming.sigma": "0.05"},
+        "static 10 %": {"programming.sigma": "0.1"},
+        "read noise 10 %": {"programming.sigma": "0.05", "read.sigma": "0.1"},
+    }
+    layer = Matrix("w", "w", (0, blocks.inputs), (0, blocks.outputs), blocks)
+    calls: dict[str, Callable[[], object]] = {}
+    for name, numbers in devices.items():
+        device = Device(load_target("ou9x8", {"adc.bits": "3"}).with_nonideal(numbers))
+        cells = effective_cells(Core(0, "w", (layer,), (), ()), device, Faults(device))["w"]
+        matrix = analog_matrix(blocks, cells, device, (0, "w"))
+        crossbars = AnalogCrossbars(matrix, choose_kernel({}))
+        out = np.empty((len(u), blocks.outputs), np.int32)
+        check, place = u[:64].copy(), Place(windows=max(1, len(u)))
+        expected, saturated = analog_product(check, matrix, place)
+        found = np.empty_like(expected)
+        if crossbars.multiply(check, found, place) != saturated or (found != expected).any():
+            raise SystemExit(f"{name} differs from the oracle")
+        calls[f"pimc clipped 3 bit, {name}"] = partial(crossbars.multiply, u, out, place)
     return calls
 
 

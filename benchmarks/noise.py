@@ -1,11 +1,12 @@
 """Accuracy against noise: resnet8 on 2,000 images, at four heights of the operation unit.
 
-    python benchmarks/noise.py [--images 2000] [--trials 2] [--output docs/noise.svg]
+    python benchmarks/noise.py [--images 2000] [--devices 8] [--output docs/noise.svg]
 
-Each point is the mean over devices drawn anew; programming error and read noise grow together, both
-Gaussian and relative to the conductance range, from none to twice 5 % and 10 %. ADCs are as wide as
-the height asks, so nothing is lost without noise. Images: the first ones of Fashion-MNIST's test
-set (`apt-get install dataset-fashion-mnist`, or `--dataset FOLDER`).
+Each point is all images, dealt out to devices that are drawn anew; its interval is Student's over
+the devices, so it covers both devices and images. Programming error and read noise grow together,
+both Gaussian and relative to the conductance range, from none to twice 5 % and 10 %. ADCs are as
+wide as the height asks, so nothing is lost without noise. Images: the first ones of Fashion-MNIST's
+test set (`apt-get install dataset-fashion-mnist`, or `--dataset FOLDER`).
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ import numpy as np
 import pimc
 from isa.target import Target, load_target
 from pimc.data import LABELS
-from pimc.intervals import wilson
-from pimc.noise import noise_report
+from pimc.intervals import student, wilson
+from pimc.noise import noise_report, trial_seed
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 HEIGHTS = {4: 3, 9: 4, 16: 5, 128: 8}  # word lines of an OU -> bits of an exact ADC
 PROGRAMMING, READ = 0.05, 0.10  # deviation at scale 1, of the conductance range
-SCALES = (0.5, 1.0, 1.5, 2.0)
+SCALES = (0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One height at one scale. low, high: 95 %, the wider of images (Wilson) and devices (t)."""
+    """One height at one scale. low, high: 95 %, Student's over devices; Wilson's without noise."""
 
     height: int
     scale: float
@@ -59,25 +60,29 @@ def chip(height: int) -> Target:
     return load_target("ou9x8", {"ou.rows": str(height), "adc.bits": str(HEIGHTS[height])})
 
 
-def measure(height: int, feeds: dict[str, Any], trials: int) -> list[Point]:
+def measure(height: int, feeds: dict[str, Any], devices: int) -> list[Point]:
     """Accuracy at every scale, compiled once; scale 0 is the exact machine."""
     calibration = str(MODELS / "fmnist_calib.npz")
     compiled = pimc.compile(MODELS / "resnet8_fmnist.onnx", chip(height), calibration)
+    images = len(feeds[LABELS])
+    hands = [{k: v[i::devices] for k, v in feeds.items()} for i in range(devices)]
     points = []
     for scale in SCALES:
         numbers = {"programming.sigma": PROGRAMMING * scale, "read.sigma": READ * scale}
         target = compiled.target.with_nonideal({key: repr(v) for key, v in numbers.items()})
-        report = noise_report(compiled.program, target, feeds, trials, seed=1)
-        found = report.as_json()
-        accuracy = found["accuracy"]
-        intervals = [accuracy["interval_images"], accuracy["interval_devices"]]
-        low, high = max((i for i in intervals if i), key=lambda i: i[1] - i[0])
-        rms = found["tensors"][-1]["rms_lsb"]
+        reports = [
+            noise_report(compiled.program, target, hand, seed=trial_seed(1, i))
+            for i, hand in enumerate(hands)
+        ]
         if not points:
-            exact = found["exact_accuracy"]
-            interval = wilson(report.exact_right, report.samples)
-            points.append(Point(height, 0.0, exact, *interval, 0.0))
-        points.append(Point(height, scale, accuracy["mean"], low, high, rms))
+            exact = sum(report.exact_right for report in reports)
+            points.append(Point(height, 0.0, exact / images, *wilson(exact, images), 0.0))
+            show(points[-1])
+        low, high = student([report.right[0] / report.samples for report in reports]) or (0, 1)
+        mean = sum(report.right[0] for report in reports) / images
+        logits = [list(report.gaps.values())[-1] for report in reports]
+        rms = (sum(g.squares for g in logits) / sum(g.elements for g in logits)) ** 0.5
+        points.append(Point(height, scale, mean, max(0.0, low), min(1.0, high), rms))
         show(points[-1])
     return points
 
@@ -91,7 +96,7 @@ def show(p: Point) -> None:
     )
 
 
-def draw(points: list[Point], images: int, trials: int, output: Path) -> None:
+def draw(points: list[Point], images: int, devices: int, output: Path) -> None:
     """Lines with their intervals."""
     from matplotlib.figure import Figure
 
@@ -117,7 +122,7 @@ def draw(points: list[Point], images: int, trials: int, output: Path) -> None:
     axes.set_ylabel("top-1 accuracy, %")
     axes.set_ylim(0, 100)
     axes.set_title(
-        f"resnet8 on {images:,} Fashion-MNIST images, {trials} devices a point, 95 % intervals",
+        f"resnet8 on {images:,} Fashion-MNIST images, {devices} devices a point, 95 % intervals",
         fontsize=10,
     )
     axes.legend(title="rows of an operation unit", fontsize=9, title_fontsize=9, loc="lower left")
@@ -128,14 +133,14 @@ def draw(points: list[Point], images: int, trials: int, output: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--trials", type=int, default=2, help="devices of each point")
+    parser.add_argument("--devices", type=int, default=8, help="that share the images of a point")
     parser.add_argument("--output", type=Path, default=Path("docs/noise.svg"), help=".svg or .png")
     parser.add_argument("--dataset", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     arguments = parser.parse_args()
     feeds = read_fashion(arguments.dataset, arguments.images)
     start = time.process_time()
-    points = [p for height in HEIGHTS for p in measure(height, feeds, arguments.trials)]
-    draw(points, len(feeds[LABELS]), arguments.trials, arguments.output)
+    points = [p for height in HEIGHTS for p in measure(height, feeds, arguments.devices)]
+    draw(points, len(feeds[LABELS]), arguments.devices, arguments.output)
     print(f"{arguments.output}: {time.process_time() - start:.0f} CPU seconds")
 
 
