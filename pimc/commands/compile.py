@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     help="Short for --mapping best, best-latency, best-area.",
 )
 @click.option(
+    "--mode",
+    type=click.Choice(["throughput", "latency"]),
+    default="throughput",
+    show_default=True,
+    help="latency: for one image alone. --optimize latency where no mapping is chosen, and "
+    "--phases for a batch of one.",
+)
+@click.option(
     "--compress",
     "specs",
     multiple=True,
@@ -145,13 +153,13 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
     options = CompileOptions(
         frontend,
-        _mapping(arguments["mapping"], arguments["optimize"]),
+        _mapping(arguments["mapping"], arguments["optimize"], arguments["mode"]),
         tiles,
         arguments["allow_clipping"],
         specs,
         arguments["place"],
         arguments["phases"],
-        arguments["batch"],
+        _batch(arguments["batch"], arguments["mode"]),
     )
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)
@@ -170,11 +178,19 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     return feeds, compiled
 
 
-def _mapping(name: str, optimize: str | None) -> str:
-    """The mapping that two options ask for together."""
+def _batch(images: int, mode: str) -> int:
+    """Images that --phases is for; one alone in latency mode, unless a batch is given."""
+    given = click.get_current_context().get_parameter_source("batch")
+    return 1 if mode == "latency" and given is ParameterSource.DEFAULT else images
+
+
+def _mapping(name: str, optimize: str | None, mode: str) -> str:
+    """The mapping that three options ask for together."""
+    given = click.get_current_context().get_parameter_source("mapping")
+    if optimize is None and mode == "latency" and given is ParameterSource.DEFAULT:
+        return "best-latency"
     if optimize is None:
         return name
-    given = click.get_current_context().get_parameter_source("mapping")
     if given is not ParameterSource.DEFAULT and name != "best":
         raise click.UsageError(f"--optimize chooses the mapping; --mapping {name} does, too")
     return "best" if optimize == "energy" else f"best-{optimize}"
