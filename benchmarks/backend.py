@@ -87,8 +87,11 @@ def judge(rep: PimcRep, results: Any, outputs: list[Any]) -> Outcome:
     program = rep.program
     assert program is not None
     on_crossbars = any(core.matrices for core in program.program.cores)
-    if not program.verify()["equal"]:
-        return Outcome("unequal", on_crossbars=on_crossbars)
+    try:
+        if not program.verify()["equal"]:
+            return Outcome("unequal", on_crossbars=on_crossbars)
+    except PimError as error:
+        return Outcome("failed", error.diagnostics[0].message, on_crossbars=on_crossbars)
     worst = 0.0
     for tensor, ours, theirs in zip(program.output_tensors, results, outputs, strict=True):
         if ours.shape != theirs.shape:
