@@ -71,7 +71,7 @@ def _all_arrays(program: Program) -> Iterator[tuple[str, Array]]:
         if not table.inline:
             yield table.name, table.values
     for matrix in program.matrices():
-        if matrix.inline:
+        if matrix.inline or matrix.of:
             continue
         for path in MATRIX_ARRAYS:
             holder: Any = matrix.blocks

@@ -194,6 +194,8 @@ def _channel_cells(channel: Channel) -> tuple[str, str, str, str]:
     if channel.carries is not None:
         tensor, first, stop = channel.carries
         rest.append(f"carries={name_text(tensor)}[{first}..{stop}]")
+    if channel.rows is not None:
+        rest.append(f"rows=[{' '.join(map(str, channel.rows))}]")
     route = f"core {channel.source} -> {channel.target}"
     kind = f"{route} {shape_text(channel.dtype, channel.shape)}"
     return ".channel", name_text(channel.name), kind, " ".join(rest)
@@ -238,7 +240,9 @@ def _matrix_lines(matrix: Matrix, core: Core) -> Iterator[str]:
         head += f" layer={quoted(matrix.layer)}"
     head += f" inputs={matrix.inputs[0]}..{matrix.inputs[1]}"
     head += f" outputs={matrix.outputs[0]}..{matrix.outputs[1]}"
-    if matrix.inline:
+    if matrix.of:
+        yield f"{head} of={name_text(matrix.of)}"
+    elif matrix.inline:
         yield from print_blocks(head, blocks)
     else:
         yield f"{head}  ; {_counted(blocks.groups, 'row group')}, " + _counted(

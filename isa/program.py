@@ -63,7 +63,8 @@ class Channel:
     shape: (columns, channels) of the largest message. depth: messages it can hold. address: byte
     address in the memory of ``target``, None when the queue stands in global memory. carries:
     (tensor, first channel, last channel + 1) when the concatenated messages are those channels
-    of that tensor, row by row; None for partial sums.
+    of that tensor, row by row; None for partial sums. rows: (start, stop, step) of the rows it
+    carries, where several copies of a layer take turns; None for all.
     """
 
     name: str
@@ -74,6 +75,11 @@ class Channel:
     depth: int
     address: int | None = None
     carries: tuple[str, int, int] | None = None
+    rows: tuple[int, int, int] | None = None
+
+    def rows_of(self, tensor: Tensor) -> range:
+        """The rows of the tensor that its messages hold, in their order."""
+        return range(tensor.shape[0]) if self.rows is None else range(*self.rows)
 
     @property
     def bytes(self) -> int:
@@ -107,7 +113,8 @@ class Matrix:
 
     layer: name of the ONNX node. inputs, outputs: (start, stop) of the layer's input channels
     and output channels that this part covers; its row ``k`` is
-    ``(i * kernel_columns + j) * (inputs[1] - inputs[0]) + channel - inputs[0]``.
+    ``(i * kernel_columns + j) * (inputs[1] - inputs[0]) + channel - inputs[0]``. of: the matrix
+    of which this is a copy, programmed alike in crossbars of its own; empty where it is none.
     """
 
     name: str
@@ -116,6 +123,7 @@ class Matrix:
     outputs: tuple[int, int]
     blocks: BlockMatrix
     inline: bool = False  # written in the text instead of the data file
+    of: str = ""
 
 
 @dataclass(frozen=True)

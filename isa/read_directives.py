@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def read_tensor(directive: Directive) -> Tensor:
 
 def read_channel(directive: Directive) -> Channel:
     """The channel of a `.channel` line."""
-    fields = Fields(directive, "depth", "carries")
+    fields = Fields(directive, "depth", "carries", "rows")
     name = fields.name("a name")
     if fields.name("the word `core`") != "core":
         raise fields.fault("E306", "expected the word `core` after the channel's name")
@@ -81,7 +82,17 @@ def read_channel(directive: Directive) -> Channel:
     fields.done()
     depth = fields.natural(fields.value("depth", Number, "a whole number"), "`depth`", 1)
     carries = _carries(fields) if "carries" in fields.attributes else None
-    return Channel(name, source, target, dtype, (columns, channels), depth, address, carries)
+    rows = _rows(fields) if "rows" in fields.attributes else None
+    return Channel(name, source, target, dtype, (columns, channels), depth, address, carries, rows)
+
+
+def _rows(fields: Fields) -> tuple[int, int, int]:
+    items = fields.value("rows", Items, "a list like `[1 56 4]`")
+    numbers = whole_numbers(items)
+    if len(numbers) != 3:
+        message = "`rows`: expected first row, end and step like `[1 56 4]`"
+        raise fields.fault("E306", message, items)
+    return numbers[0], numbers[1], numbers[2]
 
 
 def _carries(fields: Fields) -> tuple[str, int, int]:
@@ -128,12 +139,21 @@ def read_core(directive: Directive) -> tuple[int, str]:
     return index, layer
 
 
-MatrixHead = tuple[str, str, tuple[int, int], tuple[int, int], BlocksDraft]
+@dataclass(frozen=True)
+class MatrixHead:
+    """A `.matrix` line; the blocks are empty yet. of: the matrix of which it is a copy."""
+
+    name: str
+    layer: str
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    draft: BlocksDraft
+    of: str
 
 
 def read_matrix(directive: Directive, layer: str) -> MatrixHead:
-    """(name, layer, inputs, outputs, blocks) of a matrix; the blocks are empty yet."""
-    fields = Fields(directive, "layer", "inputs", "outputs", "cell_bits", "lines")
+    """The head of a matrix."""
+    fields = Fields(directive, "layer", "inputs", "outputs", "cell_bits", "lines", "of")
     box = fields.take(Box, "a name and a shape like `conv1[25, 6]`")
     sizes = [axis_number(axis) for axis in box.axes]
     if len(sizes) != 2 or any(size is None or size >= MAX_SIZE for size in sizes):
@@ -154,7 +174,13 @@ def read_matrix(directive: Directive, layer: str) -> MatrixHead:
     draft = BlocksDraft(
         inputs, outputs, fields.integer("cell_bits", 1) or 1, fields.integer("lines", None)
     )
-    return box.name.text, layer, fields.range("inputs"), fields.range("outputs"), draft
+    of = fields.text("of") if "of" in fields.attributes else ""
+    if of and directive.opens:
+        message = "a copy (`of`) takes the blocks of its original and has no lines"
+        raise fields.fault("E305", message, fields.attributes["of"])
+    return MatrixHead(
+        box.name.text, layer, fields.range("inputs"), fields.range("outputs"), draft, of
+    )
 
 
 TableHead = tuple[str, str, tuple[int, ...], list[Number] | None, bool]

@@ -27,6 +27,7 @@ from isa.program import (
     Tensor,
 )
 from isa.read_directives import (
+    MatrixHead,
     read_buffer,
     read_channel,
     read_core,
@@ -81,6 +82,7 @@ class Reader:
         self._cores: list[Core] = []
         self._core: OpenCore | None = None
         self._block: OpenMatrix | OpenTable | Skipped | None = None
+        self._stored: dict[str, BlockMatrix] = {}  # of the data file, by matrix
         self._ordinals: list[int] = []  # lines of the open core's instructions
         self._line = 0
         self._has_version = self._has_data = False
@@ -258,16 +260,33 @@ class Reader:
             core.buffers.append(buffer)
             self._declare("buffer", core.index, buffer.name)
             return
-        name, layer, inputs, outputs, draft = read_matrix(node, core.layer)
-        self._declare("matrix", core.index, name)
+        head = read_matrix(node, core.layer)
+        self._declare("matrix", core.index, head.name)
         if node.opens:
-            self._block = OpenMatrix(name, layer, inputs, outputs, draft)
-            return
-        self._need_data(node, "the matrix")
-        shape = (draft.inputs, draft.outputs)
-        blocks = matrix_from(self._arrays, name, shape, self._here(node), self.findings)
+            self._block = OpenMatrix(head.name, head.layer, head.inputs, head.outputs, head.draft)
+        else:
+            self._take_stored_matrix(core, head, node)
+
+    def _take_stored_matrix(self, core: OpenCore, head: MatrixHead, node: Directive) -> None:
+        """A matrix whose blocks stand in the data file, or are those of another one."""
+        if head.of and head.of not in self._stored:
+            message = f"`of`: no matrix `{head.of}` of the data file stands above"
+            raise SyntaxFault("E309", message, node.column, node.end)
+        shape = (head.draft.inputs, head.draft.outputs)
+        if head.of:
+            blocks: BlockMatrix | None = self._stored[head.of]
+            if blocks is not None and shape != (blocks.inputs, blocks.outputs):
+                message = f"`{head.of}` is [{blocks.inputs}, {blocks.outputs}], its copy not"
+                raise SyntaxFault("E309", message, node.column, node.end)
+        else:
+            self._need_data(node, "the matrix")
+            here = self._here(node)
+            blocks = matrix_from(self._arrays, head.name, shape, here, self.findings)
         if blocks is not None:
-            core.matrices.append(Matrix(name, layer, inputs, outputs, blocks))
+            self._stored.setdefault(head.name, blocks)
+            core.matrices.append(
+                Matrix(head.name, head.layer, head.inputs, head.outputs, blocks, of=head.of)
+            )
 
     # ------------------------------------------------------------------ streams
 

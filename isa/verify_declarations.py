@@ -133,6 +133,11 @@ def _check_channel(scope: Scope, channel: Channel) -> None:
     if not 0 <= first < stop <= tensor.shape[2]:
         error("V417", f"carries channels {first}..{stop} of {quoted(name)}, which has "
               f"{tensor.shape[2]}")  # fmt: skip
+    if channel.rows is not None:
+        low, high, step = channel.rows
+        if not 0 <= low < high <= tensor.shape[0] or step < 1:
+            text = " ".join(map(str, channel.rows))
+            error("V417", f"carries rows [{text}] of {quoted(name)}, which has {tensor.shape[0]}")
 
 
 def _check_buffer(scope: Scope, core: Core, buffer: Buffer) -> None:
@@ -198,7 +203,9 @@ def _check_carried(scope: Scope) -> None:
         if channel.carries is None or tensor is None:
             continue
         _, first, stop = channel.carries
-        wanted = tensor.shape[0] * tensor.shape[1] * (stop - first)
+        if channel.rows is not None and channel.rows[2] < 1:
+            continue  # noted before
+        wanted = len(channel.rows_of(tensor)) * tensor.shape[1] * (stop - first)
         if sent[channel.name] != wanted:
             message = (
                 f"channel {quoted(channel.name)} carries channels {first}..{stop} of "

@@ -54,7 +54,7 @@ def _check_matrix(scope: Scope, core: Core, matrix: Matrix) -> bool:
     before = len(scope.findings)
     for problem in _range_problems(blocks):
         error("V409", problem)
-    for problem in _size_problems(matrix):
+    for problem in (*_size_problems(matrix), *_copy_problems(scope, matrix)):
         error("V404", problem)
     target = scope.target
     if blocks.cell_bits > target.crossbar.cell_bits:
@@ -148,6 +148,21 @@ def _size_problems(matrix: Matrix) -> Iterator[str]:
         yield f"{blocks.inputs} rows are no multiple of its {inputs} input channels"
     if outputs != blocks.outputs:
         yield f"{blocks.outputs} columns are not its {outputs} output channels"
+
+
+def _copy_problems(scope: Scope, matrix: Matrix) -> Iterator[str]:
+    """Why a matrix cannot be a copy of the one it names."""
+    if not matrix.of:
+        return
+    original = scope.matrix_named(matrix.of)
+    if original is None:
+        yield f"is a copy of {quoted(matrix.of)}, which is not declared"
+    elif (original.layer, original.inputs, original.outputs) != (
+        matrix.layer,
+        matrix.inputs,
+        matrix.outputs,
+    ):
+        yield f"is a copy of {quoted(matrix.of)}, which covers another part or another layer"
 
 
 def _heights(blocks: BlockMatrix) -> Int64:

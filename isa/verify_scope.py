@@ -39,9 +39,14 @@ class Scope:
         self.matrices: Mapping[int, Mapping[str, Matrix]] = {
             core.index: _by_name((m.name, m) for m in core.matrices) for core in program.cores
         }
+        self._matrices = _by_name((m.name, m) for m in program.matrices())
         self.buffers: Mapping[int, Mapping[str, Buffer]] = {
             core.index: _by_name((b.name, b) for b in core.buffers) for core in program.cores
         }
+
+    def matrix_named(self, name: str) -> Matrix | None:
+        """The matrix of a name, whichever core it stands in."""
+        return self._matrices.get(name)
 
     def distinct_cores(self) -> Iterator[Core]:
         """The cores, without any that takes the index of an earlier one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from isa.catalog import Load, Recv
@@ -41,10 +42,14 @@ class BufferDraft:
 
 @dataclass(frozen=True)
 class Link:
-    """One producer's share of a value: the channel it arrives on and the channels it holds."""
+    """One producer's share of a value: the channel it arrives on and the channels it holds.
+
+    rows: those that come on it; None for all.
+    """
 
     channel: str
     channels: Range
+    rows: range | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Feed:
 
     wanted: (start, stop) of the value's channels that the core needs. tensor: the program tensor
     to load rows from, for graph inputs; else ``links`` to receive on. chunks: column ranges of
-    the messages of a row.
+    the messages of a row. rows: those that the core needs; None for all.
     """
 
     shape: Shape
@@ -61,6 +66,16 @@ class Feed:
     chunks: tuple[Range, ...]
     tensor: str | None = None
     links: tuple[Link, ...] = ()
+    rows: frozenset[int] | None = None
+
+    def needs(self, row: int) -> bool:
+        """Whether the core is given a row."""
+        return self.rows is None or row in self.rows
+
+    def pitch(self, rows: int) -> int:
+        """Steps after which the channels that rows come on repeat, ``rows`` rows to a step."""
+        steps = [link.rows.step for link in self.links if link.rows is not None]
+        return math.lcm(1, *(step // math.gcd(step, rows) for step in steps))
 
     @property
     def channels(self) -> int:
@@ -101,6 +116,8 @@ class Feed:
                 continue
             step: list[Statement] = []
             for link in self.links:
+                if link.rows is not None and row not in link.rows:
+                    continue
                 held = (link.channels[0] - low, link.channels[1] - low)
                 step.append(Recv(into.box(into_row, 1, columns, held), link.channel))
             steps.append(step)
@@ -134,7 +151,10 @@ class CoreDraft:
         self.buffers.append(draft)
         return draft
 
-    def matrix(self, name: str, inputs: Range, outputs: Range, blocks: BlockMatrix) -> Matrix:
-        matrix = Matrix(name, self.layer, inputs, outputs, blocks)
+    def matrix(
+        self, name: str, inputs: Range, outputs: Range, blocks: BlockMatrix, of: str = ""
+    ) -> Matrix:
+        """Declare a matrix; ``of``: the one of which it is a copy."""
+        matrix = Matrix(name, self.layer, inputs, outputs, blocks, of=of)
         self.matrices.append(matrix)
         return matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ class Site:
 
     feeds: operands of the head, by value name. side_feeds: operands of the tail, likewise; a
     value that both need arrives twice, because the tail wants it some rows later. sums: (channel
-    to receive partial sums on, channel to send them on).
+    to receive partial sums on, channel to send them on). originals: by part of a layer, the name
+    of its first matrix, of which the later ones are copies.
     """
 
     stage: Stage
@@ -46,6 +48,7 @@ class Site:
     target: Target
     wiring: Wiring
     tables: Tables
+    originals: dict[int, str]
 
     @property
     def label(self) -> str:
@@ -61,6 +64,22 @@ class Site:
     def constant(self, node: BinaryNode, widest: int) -> Constant:
         """The constant operand of a node, for pieces of at most ``widest`` columns."""
         return Constant(self.draft, self.tables, self.worker.channels, node, widest)
+
+    def rows(self) -> range:
+        """The output rows that this worker computes."""
+        return self.worker.rows(self.value(self.stage.output).shape[0])
+
+    def roll_rows(self, steps: Sequence[Sequence[Statement]], advance: int = 1) -> list[Statement]:
+        """The steps of the output rows as loops.
+
+        advance: input rows from one output row to the next. Where copies take turns, here or in
+        the stages around, the channels of a row repeat after several rows only.
+        """
+        turns = self.worker.turn[1]
+        pitches = [feed.pitch(advance * turns) for feed in self.feeds.values()]
+        pitches += [feed.pitch(turns) for feed in self.side_feeds.values()]
+        pitches.append(self.wiring.outlet(self.stage.output, self.worker).pitch(turns))
+        return list(roll(steps, "y", math.lcm(*pitches)))
 
     def own_shape(self, name: str) -> Shape:
         """Shape of this worker's share of a value."""
@@ -95,6 +114,8 @@ def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statem
     """
     name = site.stage.output
     outlet = site.wiring.outlet(name, site.worker)
+    wires = [(channel, held) for channel, held, rows in outlet.wires
+             if rows is None or row in rows]  # fmt: skip
     first = site.worker.channels[0]
     done: list[Statement] = []
     width = piece[1] - piece[0]
@@ -103,13 +124,13 @@ def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statem
             Store(_global_box(site, outlet.tensor, row, piece), out.box(columns=(0, width)))
         )
     steps: list[list[Statement]] = []
-    for chunk in site.wiring.chunks(name) if outlet.wires else ():
+    for chunk in site.wiring.chunks(name) if wires else ():
         if piece[0] <= chunk[0] and chunk[1] <= piece[1]:
             held_columns = (chunk[0] - piece[0], chunk[1] - piece[0])
             steps.append(
                 [
                     Send(channel, out.box(0, 1, held_columns, (held[0] - first, held[1] - first)))
-                    for channel, held in outlet.wires
+                    for channel, held in wires
                 ]
             )
     return done + rolled(steps)

@@ -13,7 +13,6 @@ from isa.program import Shape, Statement
 from passes.draft import BufferDraft
 from passes.emit import Site, deliver, move_tail, take_row
 from passes.graph import MoveNode
-from passes.roll import roll
 
 Index = NDArray[np.int32]
 
@@ -46,7 +45,7 @@ def emit_gather(site: Site, node: MoveNode) -> None:
             step.append(_placed(site, node, row, sources, mixed, out))
         steps.append([*step, *tail.apply_all(row), *deliver(site, out, row, (0, columns))])
     steps += [arrival for source in sources for arrival in source.rest()]
-    site.draft.body += [*tail.setup(), *roll(steps, "y")]
+    site.draft.body += [*tail.setup(), *site.roll_rows(steps)]
 
 
 def _sources(site: Site, node: MoveNode) -> Iterator[_Source]:

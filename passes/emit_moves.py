@@ -91,4 +91,4 @@ def _emit_boxes(site: Site, node: MoveNode, boxes: list[Box]) -> None:
                 feed = site.feeds[box.source]
                 step += roll(feed.receive(out, 0, at, box.columns[at], box.channels[at]), "x")
         steps.append([*step, *tail.apply_all(row), *deliver(site, out, row, whole)])
-    site.draft.body += [*tail.setup(), *roll(steps, "y")]
+    site.draft.body += [*tail.setup(), *site.roll_rows(steps)]

@@ -27,13 +27,12 @@ from passes.graph import (
     ProductNode,
     SoftmaxNode,
 )
-from passes.roll import roll
 
 
 def emit_rows(site: Site) -> None:
     """Write the stream of a stage whose head maps one piece of a row to one piece."""
     head, draft = site.stage.head, site.draft
-    rows, _, channels = site.own_shape(head.output)
+    channels = site.own_shape(head.output)[2]
     pieces = site.wiring.chunks(head.output)
     widest = max(last - first for first, last in pieces)
     operands = _Operands(site, head, widest)
@@ -49,8 +48,8 @@ def emit_rows(site: Site) -> None:
             *deliver(site, out, row, piece),
         ]
 
-    steps = [rolled([step(row, piece) for piece in pieces]) for row in range(rows)]
-    draft.body += [*operands.setup(), *tail.setup(), *roll(steps, "y")]
+    steps = [rolled([step(row, piece) for piece in pieces]) for row in site.rows()]
+    draft.body += [*operands.setup(), *tail.setup(), *site.roll_rows(steps)]
 
 
 class _Operands:

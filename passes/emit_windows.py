@@ -13,7 +13,7 @@ from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Feed, Range
 from passes.emit import Site, Tail, deliver, rolled, take_row
-from passes.graph import MatrixNode, PoolNode
+from passes.graph import MatrixNode, Node, PoolNode
 from passes.roll import roll
 
 
@@ -30,6 +30,12 @@ class Window:
     def rows(self) -> int:
         """Input rows from the first to the last that one window touches."""
         return (self.kernel[0] - 1) * self.dilation[0] + 1
+
+    def input_rows(self, outputs: range, line: int) -> range:
+        """The input rows (maybe outside of the input) on ``line`` of the windows of some rows."""
+        stride, first = self.stride[0], outputs.start * self.stride[0] + line - self.pads[0]
+        return range(first, first + (len(outputs) - 1) * outputs.step * stride + 1,
+                     outputs.step * stride)  # fmt: skip
 
     def columns(self, windows: Range) -> Range:
         """Padded input columns that output columns ``windows`` need."""
@@ -53,7 +59,9 @@ class Intake:
         top, left = self.window.pads[0], self.window.pads[1]
         while self.taken < row:
             inner, count = self.taken - top, 1
-            if 0 <= inner < self.feed.shape[0]:
+            if 0 <= inner < self.feed.shape[0] and not self.feed.needs(inner):
+                pass  # another copy's
+            elif 0 <= inner < self.feed.shape[0]:
                 yield take_row(self.feed, self.ring, self.taken, inner, left)
             else:
                 count = min(row, top) - self.taken if inner < 0 else 1
@@ -62,26 +70,31 @@ class Intake:
 
     def rest(self) -> Iterator[list[Statement]]:
         """Steps that take the rows nobody needs, so that the channels end empty."""
-        if self.feed.tensor is None:
+        if self.feed.tensor is None and self.feed.rows is None:
             yield from self.until(self.window.pads[0] + self.feed.shape[0])
 
 
 def emit_windowed(site: Site) -> None:
     """Write the stream of a stage whose head is a MatrixNode or a PoolNode."""
-    head = site.stage.head
+    head, window = site.stage.head, window_of(site.stage.head)
+    if window is None:
+        raise TypeError(f"{head.name} is not a windowed node")
+    if isinstance(head, MatrixNode):
+        _stream(site, window, _MatrixRow(site, head, window))
+    elif isinstance(head, PoolNode) and _is_streamed_sum(site, head):
+        emit_streamed_sum(site, head)
+    elif isinstance(head, PoolNode):
+        _stream(site, window, _PoolRow(site, head, window))
+
+
+def window_of(head: Node) -> Window | None:
+    """The sliding window of a convolution, a product or a pool; None for other nodes."""
     if isinstance(head, MatrixNode):
         _, kernel_rows, kernel_columns, _ = head.weights.shape
-        window = Window((kernel_rows, kernel_columns), head.stride, head.dilation, head.pads)
-        writer: _MatrixRow | _PoolRow = _MatrixRow(site, head, window)
-    elif isinstance(head, PoolNode):
-        window = Window(head.kernel, head.stride, head.dilation, head.pads)
-        if _is_streamed_sum(site, head):
-            emit_streamed_sum(site, head)
-            return
-        writer = _PoolRow(site, head, window)
-    else:
-        raise TypeError(f"{head.name} is not a windowed node")
-    _stream(site, window, writer)
+        return Window((kernel_rows, kernel_columns), head.stride, head.dilation, head.pads)
+    if isinstance(head, PoolNode):
+        return Window(head.kernel, head.stride, head.dilation, head.pads)
+    return None
 
 
 def _stream(site: Site, window: Window, writer: _MatrixRow | _PoolRow) -> None:
@@ -89,18 +102,20 @@ def _stream(site: Site, window: Window, writer: _MatrixRow | _PoolRow) -> None:
     head = site.stage.head
     feed = site.feeds[head.inputs[0]]
     zero = writer.padding
-    rows, stride = site.value(head.output).shape[0], window.stride[0]
-    intake = Intake(feed, writer.ring, window, zero)
-    body = [*writer.setup(), *roll(list(intake.until(window.rows - stride)), "y")]
+    rows, stride = site.rows(), window.stride[0]
+    intake = Intake(feed, writer.ring, window, zero, rows.start * stride)
+    advance = min(rows.step * stride, window.rows)  # rows that come in from one to the next
+    first = rows.start * stride + window.rows - advance
+    body = [*writer.setup(), *roll(list(intake.until(first)), "y", feed.pitch(1))]
     steps = []
-    for row in range(rows):
+    for row in rows:
         step = [s for taken in intake.until(row * stride + window.rows) for s in taken]
         step += writer.row(row)
-        if window.rows < stride and row + 1 < rows:  # rows between windows
+        if window.rows < stride and row + 1 < rows.stop:  # rows between windows
             step += [s for taken in intake.until((row + 1) * stride) for s in taken]
         steps.append(step)
-    body += roll(steps, "y")
-    site.draft.body += [*body, *roll(list(intake.rest()), "y")]
+    body += site.roll_rows(steps, stride)
+    site.draft.body += [*body, *roll(list(intake.rest()), "y", feed.pitch(1))]
 
 
 def _ring(site: Site, name: str, window: Window, fill: int) -> BufferDraft:
@@ -132,7 +147,9 @@ class _MatrixRow:
         self.ring = _ring(site, node.inputs[0], window, self.padding)
         place, length = site.worker.chain
         name = site.wiring.names.fresh(f"{site.label}.k{place}" if length > 1 else site.label)
-        self.matrix = site.draft.matrix(name, part.inputs, part.outputs, part.blocks)
+        original = site.originals.setdefault(id(part), name)  # copies share their part
+        of = "" if original == name else original
+        self.matrix = site.draft.matrix(name, part.inputs, part.outputs, part.blocks, of)
         self.pieces = site.wiring.chunks(node.output)
         self.shape = (1, _widest(self.pieces), site.own_shape(node.output)[2])
         self.sums = site.draft.buffer("acc", "s32", self.shape)
@@ -273,6 +290,6 @@ def emit_streamed_sum(site: Site, node: PoolNode) -> None:
         ]
         for row in range(rows)
     ]
-    draft.body += [*tail.setup(), Fill(sums.box(), 0), *roll(steps, "y")]
+    draft.body += [*tail.setup(), Fill(sums.box(), 0), *site.roll_rows(steps)]
     draft.body.append(pool_requant(site, node, out.box(), sums.box(), 0, (0, 1)))
     draft.body += [*tail.apply(0, (0, 1)), *deliver(site, out, 0, (0, 1))]

@@ -16,19 +16,22 @@ from isa.program import Loop, Statement
 Step = Sequence[Statement]
 Shape = tuple[object, ...]
 PERIODS = (1, 2, 3, 4)  # steps that repeat as one, e.g. two output rows per input row
+MAX_PERIOD = 64  # a longer one would not be read as a loop
 
 
-def roll(steps: Sequence[Step], variable: str) -> tuple[Statement, ...]:
+def roll(steps: Sequence[Step], variable: str, pitch: int = 1) -> tuple[Statement, ...]:
     """One stream with loops over ``variable`` in place of runs of similar steps.
 
-    steps: the statements of step 0, 1, ... Unrolling the result gives them back in order.
+    steps: the statements of step 0, 1, ... Unrolling the result gives them back in order. pitch:
+    a number of steps after which they are known to repeat.
     """
+    periods = (*PERIODS, pitch) if pitch not in PERIODS and pitch <= MAX_PERIOD else PERIODS
     measured = [_measure(step) for step in steps]
     out: list[Statement] = []
     at = 0
     while at < len(steps):
         period, repeats = max(
-            ((p, _repeats(measured, at, p)) for p in PERIODS),
+            ((p, _repeats(measured, at, p)) for p in periods),
             key=lambda found: (found[0] * found[1] if found[1] > 1 else 1, -found[0]),
         )
         if repeats < 2:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from isa.diagnostics import Diagnostic, Location, PimError
@@ -14,7 +15,7 @@ from passes.draft import CoreDraft, Feed
 from passes.emit import Site, share_of
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
-from passes.emit_windows import emit_windowed
+from passes.emit_windows import emit_windowed, window_of
 from passes.graph import (
     BinaryNode,
     Graph,
@@ -27,7 +28,7 @@ from passes.graph import (
 )
 from passes.mapping import Mapping
 from passes.queues import SLACK, channel_events, queue_depths
-from passes.stages import Stage, Worker, form_stages
+from passes.stages import Copies, Stage, Worker, form_stages
 from passes.tables import Names, Tables
 from passes.wiring import Wire, Wiring
 
@@ -40,15 +41,17 @@ class Schedule(Pass[Mapping, Program]):
 
     Before -> after: layers with parts -> one stream per core; a row is sent on as soon as it is
     computed, and a layer starts as soon as its first window is there. Exact: yes.
-    grow: enlarge the mesh when the model needs more cores than the target has.
+    grow: enlarge the mesh when the model needs more cores than the target has. copies: of each
+    stage, by the name of its head; they take turns at its output rows.
     """
 
     name: ClassVar[str] = "schedule"
     exact: ClassVar[bool] = True
     grow: bool = False
+    copies: Copies = field(default_factory=dict)
 
     def run(self, unit: Mapping) -> Program:
-        stages = form_stages(unit)
+        stages = form_stages(unit, self.copies)
         count = sum(len(stage.workers) for stage in stages)
         target = self._fitted(unit.target, count)
         names = Names()
@@ -93,6 +96,7 @@ def _sites(
 ) -> list[Site]:
     """All cores with their feeds; every wire must exist before the first stream is written."""
     sites = []
+    originals: dict[int, str] = {}
     for stage in stages:
         sums = _chain_channels(stage, wiring)
         for worker in stage.workers:
@@ -108,6 +112,7 @@ def _sites(
                     target=target,
                     wiring=wiring,
                     tables=tables,
+                    originals=originals,
                 )
             )
     return sites
@@ -130,7 +135,12 @@ def _chain_channels(stage: Stage, wiring: Wiring) -> dict[int, tuple[str | None,
 def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
     """What the head of a stage must be given on one core."""
     return {
-        name: wiring.feed(name, worker.core, _wanted(stage.head, name, graph, worker))
+        name: wiring.feed(
+            name,
+            worker.core,
+            _wanted(stage.head, name, graph, worker),
+            _needed(graph, stage.head, name, worker),
+        )
         for name in dict.fromkeys(stage.head.inputs)
     }
 
@@ -140,9 +150,33 @@ def _side_feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> d
     if not worker.is_last:
         return {}
     return {
-        name: wiring.feed(name, worker.core, share_of(graph.values[name].shape, worker))
+        name: wiring.feed(
+            name,
+            worker.core,
+            share_of(graph.values[name].shape, worker),
+            _row_by_row(graph, stage.head, name, worker),
+        )
         for name in stage.side_inputs()
     }
+
+
+def _needed(graph: Graph, head: Node, name: str, worker: Worker) -> Sequence[range] | None:
+    """The rows of an operand that a copy of a stage reads, as progressions; None for all."""
+    window = window_of(head)
+    if worker.turn[1] == 1 or window is None:
+        return _row_by_row(graph, head, name, worker)
+    own, height = worker.rows(graph.values[head.output].shape[0]), graph.values[name].shape[0]
+    lines = [window.input_rows(own, line) for line in range(window.rows)]
+    return [range(max(line.start, line.start % line.step), min(line.stop, height), line.step)
+            for line in lines]  # fmt: skip
+
+
+def _row_by_row(graph: Graph, head: Node, name: str, worker: Worker) -> Sequence[range] | None:
+    """The rows of an operand that is read one row for each output row; None for all."""
+    total = graph.values[head.output].shape[0]
+    if worker.turn[1] == 1 or graph.values[name].shape[0] != total:
+        return None
+    return [worker.rows(total)]
 
 
 def _wanted(head: Node, name: str, graph: Graph, worker: Worker) -> tuple[int, int] | None:
@@ -191,8 +225,17 @@ def _assemble(target: Target, wiring: Wiring, tables: Tables, drafts: list[CoreD
 
 
 def _channel(wire: Wire, depth: int) -> Channel:
+    rows = None if wire.rows is None else (wire.rows.start, wire.rows.stop, wire.rows.step)
     return Channel(
-        wire.name, wire.source, wire.target, wire.dtype, wire.shape, depth, None, wire.carries
+        wire.name,
+        wire.source,
+        wire.target,
+        wire.dtype,
+        wire.shape,
+        depth + wire.spare,
+        None,
+        wire.carries,
+        rows,
     )
 
 

@@ -7,14 +7,25 @@ channels are divided over its cores; every core streams its share row by row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping as Lookup
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from isa.target import Target
-from passes.graph import BinaryNode, Graph, LutNode, MatrixNode, Node, PoolNode, ProductNode
+from passes.graph import (
+    BinaryNode,
+    Graph,
+    LutNode,
+    MatrixNode,
+    MoveNode,
+    Node,
+    PoolNode,
+    ProductNode,
+)
 from passes.mapping import Mapping, Part
 
 Range = tuple[int, int]
+Copies = Lookup[str, int]
 ROW_SHARE = 0.5  # of a core's memory that the rows of a vector stage may take
 
 
@@ -22,13 +33,19 @@ ROW_SHARE = 0.5  # of a core's memory that the rows of a vector stage may take
 class Worker:
     """One core of a stage. chain: its place among the cores whose sums add up, and their number.
 
-    channels: (start, stop) of the output channels it computes; part: its crossbars.
+    channels: (start, stop) of the output channels it computes; part: its crossbars. turn: (r, n)
+    when n copies of the stage take turns: it computes the output rows r, r + n, ...
     """
 
     core: int
     channels: Range
     part: Part | None = None
     chain: tuple[int, int] = (0, 1)
+    turn: tuple[int, int] = (0, 1)
+
+    def rows(self, total: int) -> range:
+        """The output rows that it computes."""
+        return range(self.turn[0], total, self.turn[1])
 
     @property
     def is_last(self) -> bool:
@@ -37,7 +54,7 @@ class Worker:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Nodes that run together, and their cores (chains one after another)."""
+    """Nodes that run together, and their cores (copy by copy, chains one after another)."""
 
     head: Node
     tail: tuple[Node, ...]
@@ -63,14 +80,26 @@ def side_inputs(head: Node, tail: tuple[Node, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def form_stages(mapping: Mapping) -> tuple[Stage, ...]:
-    """Stages of a mapped graph in topological order, cores numbered from 0."""
+def form_stages(mapping: Mapping, copies: Copies | None = None) -> tuple[Stage, ...]:
+    """Stages of a mapped graph in topological order, cores numbered from 0.
+
+    copies: how many of each stage, by the name of its head; one of those it does not name.
+    """
     stages, core = [], 0
     for head, tail in fuse(mapping.graph):
-        workers = _workers(mapping, head, tail, core)
-        stages.append(Stage(head, tail, workers))
+        workers: list[Worker] = []
+        count = (copies or {}).get(head.name, 1)
+        for turn in range(count):
+            single = _workers(mapping, head, tail, core + len(workers))
+            workers += [replace(worker, turn=(turn, count)) for worker in single]
+        stages.append(Stage(head, tail, tuple(workers)))
         core += len(workers)
     return tuple(stages)
+
+
+def may_replicate(graph: Graph, head: Node) -> bool:
+    """Whether copies of a stage can take turns: it has several rows and computes each by itself."""
+    return graph.values[head.output].shape[0] > 1 and not isinstance(head, MoveNode)
 
 
 def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 
 from isa.program import Tensor
 from passes.draft import Feed, Link, Range
@@ -10,12 +13,20 @@ from passes.graph import Graph, Value
 from passes.stages import Stage, Worker
 from passes.tables import Names
 
+TURN_SPARE = 2  # rows
 MESSAGE_BYTES = 4096  # a longer row travels in pieces, so that queues stay small
+
+
+Sent = tuple[str, Range, range | None]  # channel, its share of the channels, its rows
 
 
 @dataclass(frozen=True)
 class Wire:
-    """A channel before its depth and address are known. carries: (tensor, start, stop) or None."""
+    """A channel before its depth and address are known. carries: (tensor, start, stop) or None.
+
+    rows: those it carries, None for all. spare: messages that it holds beyond the proof, so that
+    copies which take turns wait for each other less.
+    """
 
     name: str
     source: int
@@ -23,14 +34,21 @@ class Wire:
     dtype: str
     shape: tuple[int, int]
     carries: tuple[str, int, int] | None
+    rows: range | None = None
+    spare: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Outlet:
     """Where a worker's result goes: wires to other cores, and a global tensor for an output."""
 
-    wires: tuple[tuple[str, Range], ...]  # channel, its share of the worker's channels
+    wires: tuple[Sent, ...]
     tensor: str | None
+
+    def pitch(self, rows: int) -> int:
+        """Steps after which the channels that rows go out on repeat, ``rows`` rows to a step."""
+        steps = [held.step for _, _, held in self.wires if held is not None]
+        return math.lcm(1, *(step // math.gcd(step, rows) for step in steps))
 
 
 @dataclass(eq=False)
@@ -43,7 +61,7 @@ class Wiring:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     wires: list[Wire] = field(default_factory=list)
     _makers: dict[str, tuple[Worker, ...]] = field(default_factory=dict)
-    _outlets: dict[tuple[str, int], list[tuple[str, Range]]] = field(default_factory=dict)
+    _outlets: dict[tuple[str, int], list[Sent]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         used = {name for node in self.graph.nodes for name in (*node.inputs, node.output)}
@@ -79,23 +97,44 @@ class Wiring:
         _, columns, channels = self.graph.values[name].shape
         return even_cuts(columns, MESSAGE_BYTES // channels)
 
-    def feed(self, name: str, core: int, wanted: Range | None = None) -> Feed:
-        """Give core ``core`` channels ``wanted`` (all by default) of a value; makes the wires."""
+    def feed(
+        self,
+        name: str,
+        core: int,
+        wanted: Range | None = None,
+        rows: Sequence[range] | None = None,
+    ) -> Feed:
+        """Give core ``core`` channels ``wanted`` (all by default) of a value; makes the wires.
+
+        rows: progressions that together are the rows it needs; None for all.
+        """
         value = self.graph.values[name]
         wanted = wanted or (0, value.shape[2])
         chunks = self.chunks(name)
+        needed = None if rows is None else frozenset(chain.from_iterable(rows))
         if name in self.graph.inputs:
-            return Feed(value.shape, wanted, chunks, tensor=self.tensors[name].name)
+            tensor = self.tensors[name].name
+            return Feed(value.shape, wanted, chunks, tensor=tensor, rows=needed)
         links = []
         for maker in self._makers[name]:
             low, high = max(wanted[0], maker.channels[0]), min(wanted[1], maker.channels[1])
-            if low < high:
-                wire = self._wire(name, maker, core, (low, high), chunks)
-                links.append(Link(wire.name, (low, high)))
-        return Feed(value.shape, wanted, chunks, links=tuple(links))
+            if low >= high:
+                continue
+            made = maker.rows(value.shape[0])
+            for shared in [made] if rows is None else progressions(made, rows):
+                whole = None if len(shared) == value.shape[0] else shared
+                wire = self._wire(name, maker, core, (low, high), chunks, whole)
+                links.append(Link(wire.name, (low, high), whole))
+        return Feed(value.shape, wanted, chunks, links=tuple(links), rows=needed)
 
     def _wire(
-        self, name: str, maker: Worker, core: int, held: Range, chunks: tuple[Range, ...]
+        self,
+        name: str,
+        maker: Worker,
+        core: int,
+        held: Range,
+        chunks: tuple[Range, ...],
+        rows: range | None,
     ) -> Wire:
         value = self.graph.values[name]
         widest = max(last - first for first, last in chunks)
@@ -106,9 +145,11 @@ class Wiring:
             value.dtype,
             (widest, held[1] - held[0]),
             (self.tensors[name].name, *held),
+            rows,
+            0 if rows is None else TURN_SPARE * len(chunks),
         )
         self.wires.append(wire)
-        self._outlets.setdefault((name, maker.core), []).append((wire.name, held))
+        self._outlets.setdefault((name, maker.core), []).append((wire.name, held, rows))
         return wire
 
     def sums(self, source: Worker, target: Worker, columns: int) -> str:
@@ -123,6 +164,24 @@ class Wiring:
         is_output = name in self.graph.outputs
         wires = tuple(self._outlets.get((name, worker.core), ()))
         return Outlet(wires, self.tensors[name].name if is_output else None)
+
+
+def progressions(made: range, needed: Sequence[range]) -> list[range]:
+    """The rows that are made and needed, as few arithmetic progressions that share none.
+
+    needed: progressions that may overlap, such as the rows under each line of a kernel.
+    """
+    found: list[range] = []
+    taken: set[int] = set()
+    whole = sorted(set(made) & set(chain.from_iterable(needed)))
+    for rows in [whole, *(sorted(set(made) & set(one)) for one in needed)]:
+        rest = [row for row in rows if row not in taken]
+        steps = {b - a for a, b in pairwise(rest)}
+        if rest and len(steps) <= 1:
+            found.append(range(rest[0], rest[-1] + 1, steps.pop() if steps else made.step))
+            taken.update(rest)
+    found += [range(row, row + 1, made.step) for row in whole if row not in taken]
+    return found
 
 
 def even_cuts(total: int, widest: int) -> tuple[Range, ...]:

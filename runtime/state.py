@@ -109,8 +109,8 @@ class State:
             queue.sizes.clear()
             queue.sent = queue.taken = 0
             queue.waiter = None
-            carries = queue.channel.carries
-            first_carrier = carries is not None and carries not in carried
+            carries = (queue.channel.carries, queue.channel.rows)
+            first_carrier = carries[0] is not None and carries not in carried
             carried.add(carries)
             queue.record = [] if trace and first_carrier else None
         for stream in self.streams:
@@ -156,28 +156,35 @@ class State:
                 counters.layer(matrix.layer).saturations += stream.saturations[matrix.name]
 
     def traced(self) -> dict[str, Array]:
-        """The tensors that channels carried, put together from the recorded messages."""
+        """The tensors that channels carried, put together from the recorded messages.
+
+        One of which some rows or channels went nowhere, because nobody needs them, is left out.
+        """
         tensors = {tensor.name: tensor for tensor in self.program.tensors}
         found: dict[str, Array] = {}
+        seen: dict[str, Array] = {}
         for queue in self.queues.values():
             if queue.record is None or queue.channel.carries is None:
                 continue
             name, first, stop = queue.channel.carries
             tensor = tensors[name]
-            rows, columns, _ = tensor.shape
+            rows, columns = queue.channel.rows_of(tensor), tensor.shape[1]
             if name not in found:
                 found[name] = np.zeros((self.images, *tensor.shape), DTYPES[tensor.dtype])
+                seen[name] = np.zeros((tensor.shape[0], tensor.shape[2]), bool)
             messages = [np.zeros((self.images, 0), DTYPES[tensor.dtype]), *queue.record]
             values = np.concatenate(messages, axis=1)
-            if values.shape[1] != rows * columns * (stop - first):
+            if values.shape[1] != len(rows) * columns * (stop - first):
                 raise PimError(_wrong_carries(queue.channel, tensor, values.shape[1]))
-            found[name][..., first:stop] = values.reshape(self.images, rows, columns, stop - first)
-        return found
+            shape = (self.images, len(rows), columns, stop - first)
+            found[name][:, rows, :, first:stop] = values.reshape(shape)
+            seen[name][rows, first:stop] = True
+        return {name: values for name, values in found.items() if seen[name].all()}
 
 
 def _wrong_carries(channel: Channel, tensor: Tensor, elements: int) -> Diagnostic:
     _, first, stop = channel.carries or ("", 0, 0)
-    expected = tensor.shape[0] * tensor.shape[1] * (stop - first)
+    expected = len(channel.rows_of(tensor)) * tensor.shape[1] * (stop - first)
     return Diagnostic(
         "R712",
         f"channel `{channel.name}` carries channels {first}..{stop} of `{tensor.name}`, "
