@@ -19,19 +19,20 @@ from isa.phases import Phases
 from isa.printer import print_program
 from isa.program import Program
 from isa.target import Target
-from passes.base import Pass
 from passes.graph import Graph
-from passes.manager import apply_passes, run_passes
+from passes.manager import apply_passes
+from passes.mapping import Mapping as Mapped
 from passes.mesh_place import DEFAULT_METHOD
 from passes.phases import DEFAULT_BATCH, cut_phases
 from passes.pipelines import DEFAULT_MAPPING, pipeline
-from passes.split import Split
+from passes.schedule import Schedule
 from pimc.capacity import fit_tables, instruction_warnings
 from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
 from pimc.frontend.build import FrontendOptions, Imported, import_model
 from pimc.frontend.load import ModelSource, load_model
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
+from pimc.replication import DEFAULT_POLICY, choose_copies
 from pimc.report import document, program_figures
 
 Progress = Callable[[str], None]
@@ -48,7 +49,9 @@ class CompileOptions:
     compress: lossy changes of the weights before they are quantized, refitted on the calibration.
     place: of the cores on the mesh, one of `passes.mesh_place.METHODS`. phases: "auto" to run a
     model that does not fit in parts, the crossbars written anew for each. batch: images for which
-    the parts are chosen; each of them takes its share of the writing.
+    the parts are chosen; each of them takes its share of the writing. replicate:
+    how the cores that are left are given to copies of layers, one of `passes.replicate.POLICIES`;
+    budget: the crossbars that copies may take together, those of the chip by default.
     """
 
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
@@ -59,6 +62,8 @@ class CompileOptions:
     place: str = DEFAULT_METHOD
     phases: str = "never"
     batch: int = DEFAULT_BATCH
+    replicate: str = DEFAULT_POLICY
+    budget: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +123,8 @@ def compile_model(
     phase = Clock(progress)
     if isinstance(options.tiles, int):
         target = target.with_cores(options.tiles)
-    steps = pipeline(target, options.mapping, options.tiles == "auto", options.place)
     imported, lossy = _imported(model, calibration, options, phase)
-    programs = _programs(imported.graph, steps, options, phase)
+    programs = _programs(imported.graph, target, options, phase)
     if options.tiles == "auto":
         target = target.with_mesh(max(len(program.cores) for program in programs))
     with phase("fit tables"):
@@ -145,17 +149,35 @@ def compile_model(
     )
 
 
-def _programs(
-    graph: Graph, steps: tuple[Pass[Any, Any], ...], options: CompileOptions, clock: Clock
-) -> list[Program]:
+def _programs(graph: Graph, target: Target, options: CompileOptions, clock: Clock) -> list[Program]:
     """One program, or one for each phase. The cut needs the layers split, and nothing later."""
-    if options.phases == "never" or options.tiles == "auto":
-        return [run_passes(graph, steps, clock)]
-    split = next(at for at, step in enumerate(steps) if isinstance(step, Split)) + 1
-    mapping = apply_passes(graph, steps[:split], clock)
-    with clock("cut phases"):
-        parts = cut_phases(mapping, options.batch)
-    return [run_passes(part, steps[split:], clock) for part in parts]
+    grow = options.tiles == "auto"
+    *front, _, place = pipeline(target, options.mapping, grow, options.place)
+    mapping = apply_passes(graph, tuple(front), clock)
+    parts: tuple[Mapped, ...] = (mapping,)
+    if options.phases != "never" and not grow:
+        with clock("cut phases"):
+            parts = cut_phases(mapping, options.batch)
+    programs = []
+    for part in parts:
+        program = _scheduled(part, target, options, clock)
+        with clock(place.name):
+            programs.append(place.run(program))
+    return programs
+
+
+def _scheduled(mapping: Mapped, target: Target, options: CompileOptions, clock: Clock) -> Program:
+    """The program of a mapping, with copies of layers where they were asked for."""
+    schedule = Schedule(options.tiles == "auto")
+    with clock(schedule.name):
+        program = schedule.run(mapping)
+    if options.replicate == "none":
+        return program
+    chip = target.with_mesh(len(program.cores)) if schedule.grow else target
+    with clock("replicate"):
+        copies = choose_copies(program, mapping, chip, options.replicate, options.budget)
+    with clock(schedule.name):
+        return replace(schedule, copies=copies).run(mapping)
 
 
 def _fitted(
@@ -231,6 +253,7 @@ def _report(
     once = {name: max(figures[name] for figures in found) for name in ("cores", "cores_available")}
     figures = {
         "mapping": options.mapping,
+        "replicate": options.replicate,
         "reconstructs": True,  # compile_model has raised otherwise
         "may_clip": options.allow_clipping,
         "phases": len(programs),

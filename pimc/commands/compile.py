@@ -64,10 +64,9 @@ if TYPE_CHECKING:
 @click.option(
     "--mode",
     type=click.Choice(["throughput", "latency"]),
-    default="throughput",
-    show_default=True,
-    help="latency: for one image alone. --optimize latency where no mapping is chosen, and "
-    "--phases for a batch of one.",
+    help="What to build for. throughput: the shortest interval between images, --replicate "
+    "min-max. latency: one image alone, the same and --optimize latency where no mapping is "
+    "chosen, and --phases for a batch of one. Without it: one copy of each layer.",
 )
 @click.option(
     "--compress",
@@ -98,6 +97,20 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     help="Images that share the writing, when --phases chooses the parts.",
+)
+@click.option(
+    "--replicate",
+    type=click.Choice(["none", "min-max", "greedy", "uniform", "isaac"]),
+    default="none",
+    show_default=True,
+    help="Give the cores that are left to copies of layers, which take turns at output rows: for "
+    "the shortest interval between images, always to the slowest layer, the same to all, or in "
+    "the ratio of the output areas.",
+)
+@click.option(
+    "--crossbar-budget",
+    type=click.IntRange(min=1),
+    help="Crossbars that all copies together may take; default all of the chip.",
 )
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
@@ -160,6 +173,8 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
         arguments["place"],
         arguments["phases"],
         _batch(arguments["batch"], arguments["mode"]),
+        _replicate(arguments["replicate"], arguments["mode"]),
+        arguments["crossbar_budget"],
     )
     with phases(arguments["quiet"]) as progress:
         compiled = compile_model(arguments["model"], target, calibration, options, progress)
@@ -178,13 +193,19 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
     return feeds, compiled
 
 
-def _batch(images: int, mode: str) -> int:
+def _replicate(policy: str, mode: str | None) -> str:
+    """The policy that was asked for; min-max where only a mode was."""
+    given = click.get_current_context().get_parameter_source("replicate")
+    return "min-max" if mode is not None and given is ParameterSource.DEFAULT else policy
+
+
+def _batch(images: int, mode: str | None) -> int:
     """Images that --phases is for; one alone in latency mode, unless a batch is given."""
     given = click.get_current_context().get_parameter_source("batch")
     return 1 if mode == "latency" and given is ParameterSource.DEFAULT else images
 
 
-def _mapping(name: str, optimize: str | None, mode: str) -> str:
+def _mapping(name: str, optimize: str | None, mode: str | None) -> str:
     """The mapping that three options ask for together."""
     given = click.get_current_context().get_parameter_source("mapping")
     if optimize is None and mode == "latency" and given is ParameterSource.DEFAULT:
