@@ -106,7 +106,8 @@ def draw(points: list[Point], images: int, devices: int, output: Path) -> None:
         HEIGHTS, ("#0072b2", "#009e73", "#d55e00", "#7f3c8d"), "osD^", strict=True
     ):
         mine = [p for p in points if p.height == height]
-        x = [100 * PROGRAMMING * p.scale for p in mine]
+        aside = 0.04 * (list(HEIGHTS).index(height) - 1.5)  # so that intervals do not overlap
+        x = [100 * PROGRAMMING * p.scale + aside for p in mine]
         y = [100 * p.accuracy for p in mine]
         errors = [
             [max(0.0, 100 * (p.accuracy - p.low)) for p in mine],
@@ -116,7 +117,7 @@ def draw(points: list[Point], images: int, devices: int, output: Path) -> None:
         axes.errorbar(x, y, errors, color=color, marker=marker, ms=5, capsize=3, lw=1.6,
                       label=label)  # fmt: skip
     axes.axhline(10, color="#888888", lw=0.8, ls=":")
-    axes.text(0.1, 11, "guessing", color="#666666", fontsize=8)
+    axes.text(5.9, 11, "guessing", color="#666666", fontsize=8)
     axes.axvline(100 * PROGRAMMING, color="#bbbbbb", lw=0.8, ls="--", zorder=0)
     axes.set_xlabel("programming error (read noise is twice that), % of the conductance range")
     axes.set_ylabel("top-1 accuracy, %")
