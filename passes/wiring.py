@@ -65,6 +65,7 @@ class Wiring:
 
     def __post_init__(self) -> None:
         used = {name for node in self.graph.nodes for name in (*node.inputs, node.output)}
+        used |= {*self.graph.inputs, *self.graph.outputs}
         for name, value in self.graph.values.items():
             tensor = self._tensor(name, value)  # all of them, so that phases agree on the names
             if name in used:

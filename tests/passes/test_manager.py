@@ -133,8 +133,9 @@ def test_the_clock_and_the_observer_hear_of_every_pass_in_order(
 
     passes = pipeline(target, "ou-tile", True)
     run_passes(graph, passes, around, lambda step, unit: seen.append((step.name, type(unit))))
-    assert [name for name in timed if name != "prove blocks"] == ["ou-tile", "split", "schedule"]
-    assert seen == [("ou-tile", Mapping), ("split", Mapping), ("schedule", Program)]
+    order = ["ou-tile", "split", "schedule", "mesh-place"]
+    assert [name for name in timed if name != "prove blocks"] == order
+    assert seen == list(zip(order, [Mapping, Mapping, Program, Program], strict=True))
 
 
 def test_an_unknown_mapping_is_a_usage_error_with_a_guess(target: Target) -> None:
