@@ -10,13 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isa.instruction import ONE_BY_ONE, ChannelRef, Instruction, MatrixRef, Pair, TableRef
+from isa.instruction import (
+    ONE_BY_ONE,
+    ChannelRef,
+    Instruction,
+    MatrixRef,
+    Pair,
+    PartitionRef,
+    TableRef,
+)
 from isa.operands import Region
 
 
 @dataclass(frozen=True)
 class Load(Instruction):
-    """``into = source``: copy from an input tensor in global memory to the core."""
+    """``into = source``: copy from an input or host tensor in global memory to the core."""
 
     mnemonic = "load"
     unit = "memory"
@@ -28,7 +36,7 @@ class Load(Instruction):
 
 @dataclass(frozen=True)
 class Store(Instruction):
-    """``into = source``: copy from the core to an output tensor in global memory."""
+    """``into = source``: copy from the core to an output or host tensor in global memory."""
 
     mnemonic = "store"
     unit = "memory"
@@ -61,6 +69,21 @@ class Recv(Instruction):
     writes = ("into",)
     into: Region
     channel: ChannelRef
+
+
+@dataclass(frozen=True)
+class Host(Instruction):
+    """``outputs = partition(inputs)``: the host runs a part of the network on tensors.
+
+    The tensors stand in global memory, and the `.partition` line names them. Each goes to and
+    comes from the partition's ONNX model in the shape and order of its own declaration, one
+    image at a time, a batch axis of 1 before it where it is batched. The time is that of moving
+    the tensors over a link of the global memory; the host's own work has none.
+    """
+
+    mnemonic = "host"
+    unit = "memory"
+    partition: PartitionRef
 
 
 @dataclass(frozen=True)
@@ -379,7 +402,7 @@ class Lrn(Instruction):
 CATALOG: dict[str, type[Instruction]] = {
     cls.mnemonic: cls
     for cls in (
-        Load, Store, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut, Lookup,
-        Add, Sub, Mul, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
+        Load, Store, Host, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
+        Lookup, Add, Sub, Mul, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
     )
 }  # fmt: skip

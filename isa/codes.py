@@ -259,6 +259,12 @@ RUNTIME: Final[dict[str, Code]] = {
         "The program names a buffer, matrix, table, tensor or channel that it does not declare, "
         "or an instruction that the machine does not know. The verifier finds this before a run.",
     ),
+    "R715": Code(
+        "host partition cannot run",
+        "A `host` instruction needs onnxruntime to run the ONNX model of its partition. Nobody was "
+        "given to do it, the model was refused or failed on these values, or its results have "
+        "other types and shapes than the program declares.",
+    ),
     "R720": Code(
         "forced kernel or path is not available",
         "PIMC_KERNEL or PIMC_PATH asks for something that does not exist here: an unknown word, "

@@ -22,7 +22,8 @@ SYNTAX: Final[dict[str, Code]] = {
     "E303": Code(
         "unknown directive",
         "The line begins with a `.word` that declares nothing. Known are .pim, .target, .data, "
-        ".input, .output, .tensor, .table, .channel, .core, .matrix and .buffer.",
+        ".input, .output, .tensor, .host, .table, .channel, .partition, .core, .matrix and "
+        ".buffer.",
     ),
     "E304": Code(
         "wrong number of operands",
@@ -201,6 +202,13 @@ VERIFIER: Final[dict[str, Code]] = {
         "The loops of the program execute more instructions than the verifier is willing to "
         "follow. A bound of a loop is probably wrong.",
     ),
+    "V427": Code(
+        "partition out of order",
+        "A partition reads tensors of role input or host and writes tensors of role host or "
+        "output. Each host tensor belongs to one partition, each partition is run by one `host` "
+        "outside of loops, and only the core of that `host` loads and stores its tensors: no other "
+        "order is certain.",
+    ),
 }
 
 # ------------------------------------------------------------------ C5xx: container, data files
@@ -257,5 +265,10 @@ CONTAINER: Final[dict[str, Code]] = {
         "phases do not fit together",
         "`phases.json` is damaged, or a phase takes a tensor in another form than an earlier one "
         "stores it, or is for another target.",
+    ),
+    "C512": Code(
+        "model of a partition is missing or another one",
+        "The text names a host partition whose file `host/NAME.onnx` is not there, is no plain "
+        "file, is too large, or has another sha256 than the text says.",
     ),
 }

@@ -5,7 +5,8 @@
     program.pim      the text
     arrays.npz       tables and matrices that do not stand in the text
     target.json      the description of the target it was compiled for
-    reference.onnx   report.json   host/...      whatever else the compiler puts there
+    host/NAME.onnx   the model of each partition that runs on the host
+    reference.onnx   report.json   ...           whatever else the compiler puts there
 
 A model in phases (`isa.phases`) has such a folder for each, and what belongs to all::
 
@@ -19,13 +20,16 @@ A folder is written beside its place and renamed, so a reader sees all of it or 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -34,7 +38,7 @@ from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.npz import Array, read_npz, write_npz
 from isa.phases import Phases
 from isa.printer import DATA_FILE, needs_data_file, program_lines
-from isa.program import Program
+from isa.program import Partition, Program
 from isa.source import Source
 from isa.target import Target
 
@@ -42,7 +46,10 @@ TEXT_FILE: Final = "program.pim"
 TARGET_FILE: Final = "target.json"
 MAX_TEXT_BYTES: Final = 1 << 28
 PHASES_FILE: Final = "phases.json"
-_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE)
+HOST_FOLDER: Final = "host"
+MAX_MODEL_BYTES: Final = 2**31 - 1  # of one partition; the limit of the protobuf wire format
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_]+")  # of a partition: no path leaves the folder
+_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE, HOST_FOLDER)
 
 
 class LoadedPhases(NamedTuple):
@@ -126,7 +133,7 @@ def load(path: str | Path) -> Loaded:
     if (folder / PHASES_FILE).is_file():
         hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
         message = f"`{folder}` holds several phases; one program is wanted"
-        raise PimError(Diagnostic("C510", message, Location(str(folder)), hint))
+        raise PimError(Diagnostic("C512", message, Location(str(folder)), hint))
     if not is_container(folder):
         message = f"`{folder}` is no program folder"
         hint = f"a program folder has a `{TEXT_FILE}`"
@@ -144,12 +151,52 @@ def load(path: str | Path) -> Loaded:
             loaded = parse_with_source(text, arrays, str(folder / TEXT_FILE))
         except PimError as error:
             findings.diagnostics += error.diagnostics
+    program = _with_models(folder, loaded[0], findings) if loaded is not None else None
     if loaded is not None and target is not None:
         _check_target(loaded[0], target, Location(str(folder / TARGET_FILE)), findings)
     findings.raise_if_any()
     assert loaded is not None
+    assert program is not None
     assert target is not None
-    return Loaded(loaded[0], target, loaded[1])
+    return Loaded(program, target, loaded[1])
+
+
+def partition(
+    name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], model: bytes
+) -> Partition:
+    """A partition with the sha256 of its model."""
+    return Partition(name, inputs, outputs, hashlib.sha256(model).hexdigest(), model)
+
+
+def with_models(program: Program, made: Program) -> Program:
+    """A program that was parsed from the text of ``made``, with the models of its partitions."""
+    models = {part.name: part.model for part in made.partitions}
+    parts = tuple(replace(part, model=models[part.name]) for part in program.partitions)
+    return replace(program, partitions=parts)
+
+
+def _with_models(folder: Path, program: Program, findings: Findings) -> Program:
+    """The program with the contents of ``host/NAME.onnx`` in its partitions."""
+    parts = []
+    for part in program.partitions:
+        file = folder / HOST_FOLDER / f"{part.name}.onnx"
+        model, problem = b"", None
+        if not _FILE_NAME.fullmatch(part.name):
+            problem = "its name is no plain file name"
+        elif (folder / HOST_FOLDER).is_symlink() or not file.is_file() or file.is_symlink():
+            problem = f"`{HOST_FOLDER}/{file.name}` is not there, or no plain file"
+        elif file.stat().st_size > MAX_MODEL_BYTES:
+            problem = f"`{HOST_FOLDER}/{file.name}` has more than {MAX_MODEL_BYTES} bytes"
+        else:
+            model = file.read_bytes()
+            if hashlib.sha256(model).hexdigest() != part.sha256:
+                problem = f"`{HOST_FOLDER}/{file.name}` has another sha256 than the text says"
+        if problem:
+            hint = "compile the model again"
+            message = f"partition `{part.name}`: {problem}"
+            findings.error("C512", message, Location(str(folder)), hint)
+        parts.append(replace(part, model=model))
+    return replace(program, partitions=tuple(parts))
 
 
 def load_phases(path: str | Path) -> LoadedPhases:
@@ -232,6 +279,9 @@ def _write(
     with (draft / TEXT_FILE).open("w", encoding="utf-8", newline="\n") as text:
         text.writelines(f"{line}\n" for line in program_lines(program))
     (draft / TARGET_FILE).write_text(target.to_json(), encoding="utf-8")
+    for part in program.partitions:
+        (draft / HOST_FOLDER).mkdir(exist_ok=True)
+        (draft / HOST_FOLDER / f"{part.name}.onnx").write_bytes(part.model)
     if needs_data_file(program):
         write_npz(draft / DATA_FILE, arrays)
 

@@ -22,6 +22,8 @@ USAGE: Final = {
     ".input": f".input {_TENSOR}",
     ".output": f".output {_TENSOR}",
     ".tensor": f".tensor {_TENSOR}",
+    ".host": f".host {_TENSOR}",
+    ".partition": ".partition NAME INPUTS -> OUTPUTS sha256=HEX",
     ".table": ".table NAME TYPE[sizes] = [1 2 3]",
     ".channel": ".channel NAME core A -> B TYPE[columns, channels] depth=N @ADDRESS",
     ".core": '.core N "LAYER"',

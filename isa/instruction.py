@@ -17,6 +17,7 @@ from isa.operands import Region
 MatrixRef = Annotated[str, "matrix"]
 ChannelRef = Annotated[str, "channel"]
 TableRef = Annotated[str, "table"]
+PartitionRef = Annotated[str, "partition"]
 Pair = tuple[int, int]  # written [a b]: rows first, then columns
 
 ONE_BY_ONE: Pair = (1, 1)
@@ -46,7 +47,7 @@ class Instruction:
 class OperandField:
     """One operand of an instruction class.
 
-    kind: "region", "matrix", "channel", "table", "int", "float" or "pair".
+    kind: "region", "matrix", "channel", "table", "partition", "int", "float" or "pair".
     """
 
     name: str

@@ -34,7 +34,9 @@ class Phases:
                 known = replace(tensor, role="inner") if is_inner else tensor
                 found.setdefault(tensor.name, known)
         first = self.programs[0]
-        return Program(first.target, first.target_sha256, tuple(found.values()))
+        parts = tuple(part for program in self.programs for part in program.partitions)
+        tensors = tuple(found.values())
+        return Program(first.target, first.target_sha256, tensors, partitions=parts)
 
     def check(self, at: Location | None = None) -> None:
         """Raise PimError C511 where phases do not fit together, with all findings."""

@@ -14,7 +14,18 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction, OperandField, operand_fields
 from isa.matrix_text import print_blocks
 from isa.operands import Region
-from isa.program import Buffer, Channel, Core, Loop, Matrix, Program, Statement, Table, Tensor
+from isa.program import (
+    Buffer,
+    Channel,
+    Core,
+    Loop,
+    Matrix,
+    Partition,
+    Program,
+    Statement,
+    Table,
+    Tensor,
+)
 from isa.syntax_tree import RESERVED
 
 DATA_FILE: Final = "arrays.npz"
@@ -43,6 +54,7 @@ def program_lines(program: Program) -> Iterator[str]:
         _aligned(_tensor_cells(tensor) for tensor in program.tensors),
         _table_lines(program.tables),
         _aligned(_channel_cells(channel) for channel in program.channels),
+        (_partition_line(partition) for partition in program.partitions),
     ):
         lines = list(block)
         if lines:
@@ -176,7 +188,7 @@ def _aligned(lines: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
 
 
 def _tensor_cells(tensor: Tensor) -> tuple[str, str, str, str]:
-    role = {"input": ".input", "output": ".output"}.get(tensor.role, ".tensor")
+    role = ".tensor" if tensor.role == "inner" else f".{tensor.role}"
     rest = [f"of={quoted(tensor.onnx_name)}", f"shape={list_text(tensor.onnx_shape)}"]
     rest.append(f"order={list_text(tensor.order)}")
     if tensor.scale is not None:
@@ -199,6 +211,13 @@ def _channel_cells(channel: Channel) -> tuple[str, str, str, str]:
     route = f"core {channel.source} -> {channel.target}"
     kind = f"{route} {shape_text(channel.dtype, channel.shape)}"
     return ".channel", name_text(channel.name), kind, " ".join(rest)
+
+
+def _partition_line(partition: Partition) -> str:
+    sides = (" ".join(map(name_text, names)) for names in (partition.inputs, partition.outputs))
+    sha256 = partition.sha256
+    digest = sha256 if _HASH.fullmatch(sha256) else quoted(sha256)
+    return f".partition {name_text(partition.name)} {' -> '.join(sides)} sha256={digest}"
 
 
 def _buffer_cells(buffer: Buffer) -> tuple[str, str, str, str]:

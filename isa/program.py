@@ -25,8 +25,9 @@ DTYPES: dict[str, np.dtype] = {
 class Tensor:
     """A tensor of the model as the machine sees it, and how that maps to the ONNX tensor.
 
-    role: "input" and "output" stand in global memory; "inner" ones only travel on channels, and
-    are declared so that a run can be compared with the reference tensor by tensor.
+    role: "input", "output" and "host" stand in global memory, "host" ones for a partition to read
+    or write; "inner" ones only travel on channels, and are declared so that a run can be compared
+    with the reference tensor by tensor.
     shape: [rows, columns, channels] of the machine. onnx_name: of an input or output, the model's
     name for it; of an inner tensor, the one of the reference model with these integers.
     onnx_shape: without the batch axis; transposing it by ``order`` and reshaping gives ``shape``.
@@ -44,6 +45,11 @@ class Tensor:
     scale: float | None = None
     zero: int = 0
     batched: bool = True
+
+    @property
+    def bytes(self) -> int:
+        rows, columns, channels = self.shape
+        return rows * columns * channels * DTYPES[self.dtype].itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +158,22 @@ class Core:
 
 
 @dataclass(frozen=True, eq=False)
+class Partition:
+    """A part of the network that runs on the host, as an ONNX model between tensors.
+
+    inputs: tensors of role "input" or "host", outputs: of role "output" or "host", in the order
+    of the model's own. sha256: of the file. model: its contents, empty where only the text was
+    read.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    sha256: str
+    model: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """All that the compiler hands to the machine; ``isa.assembly`` prints and parses it."""
 
@@ -161,6 +183,7 @@ class Program:
     tables: tuple[Table, ...] = ()
     channels: tuple[Channel, ...] = ()
     cores: tuple[Core, ...] = ()
+    partitions: tuple[Partition, ...] = ()
 
     def matrices(self) -> Iterator[Matrix]:
         for core in self.cores:

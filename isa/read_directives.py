@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isa.directive_fields import MAX_SIZE, Fields
 from isa.matrix_text import MAX_CELL_BITS, MAX_LINES, BlocksDraft, axis_number
-from isa.program import DTYPES, Buffer, Channel, Tensor
+from isa.program import DTYPES, Buffer, Channel, Partition, Tensor
 from isa.read_operands import read_span, single
 from isa.syntax_tree import (
     Address,
@@ -27,19 +27,23 @@ from isa.syntax_tree import (
 )
 
 
+def _sha256(fields: Fields) -> str:
+    node = fields.attributes["sha256"].value
+    return node.text if isinstance(node, Hash) else fields.text("sha256")
+
+
 def read_target(directive: Directive) -> tuple[str, str]:
     """(name, sha256) of the target; an empty sha256 when none is given."""
     fields = Fields(directive, "sha256")
     name, sha256 = fields.name("the name of a target"), ""
     if "sha256" in fields.attributes:
-        node = fields.attributes["sha256"].value
-        sha256 = node.text if isinstance(node, Hash) else fields.text("sha256")
+        sha256 = _sha256(fields)
     fields.done()
     return name, sha256
 
 
 def read_tensor(directive: Directive) -> Tensor:
-    """The tensor of an `.input`, `.output` or `.tensor` line."""
+    """The tensor of an `.input`, `.output`, `.host` or `.tensor` line."""
     fields = Fields(directive, "of", "shape", "order", "scale", "zero", "batched")
     name = fields.name("a name")
     dtype, (rows, columns, channels), _ = fields.shape(3)
@@ -55,7 +59,7 @@ def read_tensor(directive: Directive) -> Tensor:
             raise fields.fault("E306", f"`batched`: expected yes or no, found `{word}`", node)
         batched = word == "yes"
     return Tensor(
-        role={".input": "input", ".output": "output"}.get(directive.name, "inner"),
+        role="inner" if directive.name == ".tensor" else directive.name[1:],
         name=name,
         dtype=dtype,
         shape=(rows, columns, channels),
@@ -66,6 +70,22 @@ def read_tensor(directive: Directive) -> Tensor:
         zero=fields.integer("zero", 0) or 0,
         batched=batched,
     )
+
+
+def read_partition(directive: Directive) -> Partition:
+    """The partition of a `.partition` line, its model still to be read."""
+    fields = Fields(directive, "sha256")
+    name = fields.name("a name")
+    inputs, outputs = [], []
+    while not isinstance(fields.peek(), Arrow):
+        inputs.append(fields.name("a tensor or `->`"))
+    fields.take(Arrow, "`->`")
+    while fields.peek() is not None:
+        outputs.append(fields.name("a tensor"))
+    fields.done()
+    if "sha256" not in fields.attributes:
+        raise fields.fault("E304", "`.partition` needs `sha256=`")
+    return Partition(name, tuple(inputs), tuple(outputs), _sha256(fields))
 
 
 def read_channel(directive: Directive) -> Channel:

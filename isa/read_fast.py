@@ -18,7 +18,7 @@ from isa.syntax_tree import RESERVED, Box, SyntaxFault
 
 _PLAIN_LINE: Final = re.compile(r'[ \t]*([A-Za-z]\w*)[ \t]+([^";{}\r]+)')
 _COMMA: Final = re.compile(r",(?![^\[\]]*\])")
-_NAMES: Final = ("matrix", "channel", "table")
+_NAMES: Final = ("matrix", "channel", "table", "partition")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
 _REGION: Final = re.compile(
     r"([A-Za-z_][A-Za-z0-9_.]*)(?:[ \t]*\[([^\[\],]+(?:,[^\[\],]+){0,2})\])?"

@@ -30,6 +30,7 @@ _EXPECTED: Final = {
     "matrix": "the name of a matrix",
     "channel": "the name of a channel",
     "table": "the name of a table",
+    "partition": "the name of a partition",
     "int": "a whole number",
     "float": "a number",
     "pair": "a pair like `[3 3]`",
@@ -126,7 +127,11 @@ def read_operand(field: OperandField, node: Node) -> Any:
     """The value of one operand. Raises SyntaxFault E306 or E307 when it is of the wrong kind."""
     if field.kind == "region" and isinstance(node, Box):
         return read_region(node)
-    if field.kind in ("matrix", "channel", "table") and isinstance(node, Box) and node.is_bare:
+    if (
+        field.kind in ("matrix", "channel", "table", "partition")
+        and isinstance(node, Box)
+        and node.is_bare
+    ):
         return node.name.text
     if field.kind == "int" and isinstance(node, Number) and isinstance(node.value, int):
         return node.value

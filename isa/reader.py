@@ -22,6 +22,7 @@ from isa.program import (
     Core,
     Loop,
     Matrix,
+    Partition,
     Program,
     Table,
     Tensor,
@@ -32,6 +33,7 @@ from isa.read_directives import (
     read_channel,
     read_core,
     read_matrix,
+    read_partition,
     read_table,
     read_target,
     read_tensor,
@@ -80,6 +82,7 @@ class Reader:
         self._tables: list[Table] = []
         self._channels: list[Channel] = []
         self._cores: list[Core] = []
+        self._partitions: list[Partition] = []
         self._core: OpenCore | None = None
         self._block: OpenMatrix | OpenTable | Skipped | None = None
         self._stored: dict[str, BlockMatrix] = {}  # of the data file, by matrix
@@ -107,6 +110,7 @@ class Reader:
             tuple(self._tables),
             tuple(self._channels),
             tuple(self._cores),
+            tuple(self._partitions),
         )
 
     def _read_line(self, text: str) -> None:
@@ -196,6 +200,10 @@ class Reader:
             channel = read_channel(node)
             self._channels.append(channel)
             self._declare("channel", None, channel.name)
+        elif name == ".partition":
+            partition = read_partition(node)
+            self._partitions.append(partition)
+            self._declare("partition", None, partition.name)
         elif name == ".core":
             index, layer = read_core(node)
             self._core = OpenCore(index, layer)

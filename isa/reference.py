@@ -32,6 +32,7 @@ KINDS: Final = {
     "matrix": "name of a matrix of the core",
     "channel": "name of a channel",
     "table": "name of a table",
+    "partition": "name of a partition",
     "int": "whole number",
     "float": "single-precision number",
     "pair": "pair `[rows columns]`",

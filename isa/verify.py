@@ -17,6 +17,7 @@ from isa.target import Target
 from isa.verify_declarations import check_declarations
 from isa.verify_instructions import check_instructions
 from isa.verify_matrices import check_matrices, clipping_columns
+from isa.verify_partitions import check_partitions
 from isa.verify_run import MAX_STEPS, AbstractRun, executed_instructions
 from isa.verify_scope import Scope
 
@@ -34,6 +35,7 @@ def verify(program: Program, target: Target, source: Source | None = None) -> li
     check_declarations(scope)
     check_matrices(scope)
     check_instructions(scope)
+    check_partitions(scope)
     if not scope.findings:
         steps = sum(executed_instructions(core.body) for core in program.cores)
         if steps > MAX_STEPS:

@@ -12,8 +12,7 @@ from isa.printer import quoted
 from isa.program import DTYPES, Buffer, Channel, Core, Loop, Statement, Table, Tensor
 from isa.verify_scope import Scope, known_hint
 
-INTEGERS = ("s8", "u8", "s32")
-ROLES = ("input", "output", "inner")
+ROLES = ("input", "output", "inner", "host")
 
 
 def check_declarations(scope: Scope) -> None:
@@ -49,6 +48,7 @@ def _check_names(scope: Scope) -> None:
     _check_twice(scope, "tensor", None, (t.name for t in program.tensors))
     _check_twice(scope, "table", None, (t.name for t in program.tables))
     _check_twice(scope, "channel", None, (c.name for c in program.channels))
+    _check_twice(scope, "partition", None, (p.name for p in program.partitions))
     _check_twice(scope, "core", None, (str(c.index) for c in program.cores))
     owners: dict[str, int] = {}
     for core in program.cores:
@@ -83,8 +83,8 @@ def _check_tensor(scope: Scope, tensor: Tensor) -> None:
 
     if tensor.role not in ROLES:
         error("V424", f"unknown role {tensor.role!r}", f"the roles are {', '.join(ROLES)}")
-    if tensor.dtype not in INTEGERS:
-        error("V403", f"type {tensor.dtype} is none of {', '.join(INTEGERS)}")
+    if tensor.dtype not in DTYPES:
+        error("V403", f"type {tensor.dtype} is none of {', '.join(DTYPES)}")
     elif not _holds(tensor.dtype, tensor.zero):
         error("V406", f"the zero point {tensor.zero} is no {tensor.dtype}")
     if len(tensor.shape) != 3 or min(tensor.shape) < 1:
@@ -113,8 +113,8 @@ def _check_channel(scope: Scope, channel: Channel) -> None:
         scope.declared(code, f"channel {quoted(channel.name)}: {message}", "channel", None,
                        channel.name, hint)  # fmt: skip
 
-    if channel.dtype not in INTEGERS:
-        error("V403", f"type {channel.dtype} is none of {', '.join(INTEGERS)}")
+    if channel.dtype not in DTYPES:
+        error("V403", f"type {channel.dtype} is none of {', '.join(DTYPES)}")
     if min(channel.shape) < 1 or channel.depth < 1:
         error("V404", f"shape {list(channel.shape)} and depth {channel.depth} have to be positive")
     for end, core in (("sending", channel.source), ("receiving", channel.target)):
@@ -145,8 +145,8 @@ def _check_buffer(scope: Scope, core: Core, buffer: Buffer) -> None:
         text = f"buffer {quoted(buffer.name)} of core {core.index}: {message}"
         scope.declared(code, text, "buffer", core.index, buffer.name)
 
-    if buffer.dtype not in INTEGERS:
-        error("V403", f"type {buffer.dtype} is none of {', '.join(INTEGERS)}")
+    if buffer.dtype not in DTYPES:
+        error("V403", f"type {buffer.dtype} is none of {', '.join(DTYPES)}")
     elif buffer.fill is not None and not _holds(buffer.dtype, buffer.fill):
         error("V406", f"the fill value {buffer.fill} is no {buffer.dtype}")
     if min(buffer.shape) < 1:
@@ -154,6 +154,8 @@ def _check_buffer(scope: Scope, core: Core, buffer: Buffer) -> None:
 
 
 def _holds(dtype: str, value: int) -> bool:
+    if dtype == "f32":
+        return value == 0  # real numbers have no zero point, and no fill but zero
     info = np.iinfo(DTYPES[dtype])
     return bool(info.min <= value <= info.max)
 

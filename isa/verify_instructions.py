@@ -16,6 +16,7 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
+    Host,
     LayerNorm,
     Load,
     Lookup,
@@ -154,6 +155,11 @@ def _message(site: Site, i: Send | Recv) -> None:
             f"{quoted(channel.name)}, which holds {columns} x {channels}"
         )
         site.error("V416", message, operand.text)
+
+
+@checks(Host)
+def _host(site: Site, i: Host) -> None:
+    site.partition(i.partition)
 
 
 @checks(Fill)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from isa.catalog import Fill, Recv, Send, Store
+from isa.catalog import Fill, Host, Recv, Send, Store
 from isa.instruction import Instruction
-from isa.operands import Env
+from isa.operands import Env, Region
 from isa.printer import name_text, quoted, region_text
 from isa.program import Channel, Core, Loop, Statement
 from isa.verify_memory import Access, Memory, buffer_memory, tensor_memory
@@ -76,6 +76,7 @@ class AbstractRun:
         self._outputs = {
             t.name: tensor_memory(t) for t in scope.program.tensors if t.role == "output"
         }
+        self._hosts = {t.name: tensor_memory(t) for t in scope.program.tensors if t.role == "host"}
         self._ready: deque[_Stream] = deque()
         self._streams = [self._bind(core) for core in scope.program.cores]
 
@@ -99,7 +100,7 @@ class AbstractRun:
     # ------------------------------------------------------------------ binding
 
     def _bind(self, core: Core) -> _Stream:
-        memories = {buffer.name: buffer_memory(buffer) for buffer in core.buffers}
+        memories = self._hosts | {buffer.name: buffer_memory(buffer) for buffer in core.buffers}
         env: dict[str, int] = {}
         body, _ = self._bind_body(core.body, memories, env, 0)
         return _Stream(core, env, self._execute(core.index, body, env))
@@ -127,8 +128,10 @@ class AbstractRun:
     ) -> _Step:
         reads = [Access(memories[r.name], r, env) for r in i.read_regions() if r.name in memories]
         if isinstance(i, Store):
-            target = Access(self._outputs[i.into.name], i.into, env)
-            return _Step(i, ordinal, reads, [], store=target)
+            memory = self._outputs.get(i.into.name) or memories[i.into.name]
+            return _Step(i, ordinal, reads, [], store=Access(memory, i.into, env))
+        if isinstance(i, Host):
+            return _Step(i, ordinal, *self._bind_partition(i))
         writes = []
         for region in i.written_regions():
             memory = memories[region.name]
@@ -141,6 +144,15 @@ class AbstractRun:
             access = (reads if step.is_send else writes)[0]
             step.elements = access.elements
         return step
+
+    def _bind_partition(self, i: Host) -> tuple[list[Access], list[Access]]:
+        """What a partition reads and writes of the memory that the run keeps track of."""
+        partition, known = self.scope.partitions[i.partition], self._hosts | self._outputs
+        reads, writes = (
+            [Access(known[name], Region(name), {}) for name in names if name in known]
+            for names in (partition.inputs, partition.outputs)
+        )
+        return reads, writes
 
     # ------------------------------------------------------------------ execution
 

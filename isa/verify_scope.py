@@ -9,7 +9,7 @@ from typing import TypeVar
 from isa.diagnostics import Findings, Location
 from isa.instruction import Instruction
 from isa.printer import instruction_text, quoted
-from isa.program import Buffer, Channel, Core, Matrix, Program, Table, Tensor
+from isa.program import Buffer, Channel, Core, Matrix, Partition, Program, Table, Tensor
 from isa.source import Source
 from isa.target import Target
 from isa.validate import did_you_mean
@@ -35,6 +35,7 @@ class Scope:
         self.tensors: Mapping[str, Tensor] = _by_name((t.name, t) for t in program.tensors)
         self.tables: Mapping[str, Table] = _by_name((t.name, t) for t in program.tables)
         self.channels: Mapping[str, Channel] = _by_name((c.name, c) for c in program.channels)
+        self.partitions: Mapping[str, Partition] = _by_name((p.name, p) for p in program.partitions)
         self.cores: Mapping[int, Core] = _by_name((c.index, c) for c in program.cores)
         self.matrices: Mapping[int, Mapping[str, Matrix]] = {
             core.index: _by_name((m.name, m) for m in core.matrices) for core in program.cores

@@ -13,7 +13,7 @@ from isa.catalog import Load, Store
 from isa.instruction import Instruction
 from isa.operands import Affine, Region, Span
 from isa.printer import name_text, quoted, region_text
-from isa.program import DTYPES, Buffer, Channel, Matrix, Shape, Tensor
+from isa.program import DTYPES, Buffer, Channel, Matrix, Partition, Shape, Tensor
 from isa.verify_scope import Scope, known_hint
 
 T = TypeVar("T")
@@ -93,20 +93,23 @@ class Site:
         role = {(Load, "source"): "input", (Store, "into"): "output"}.get(
             (type(self.instruction), name)
         )
+        roles = () if role is None else (role, "host")
         buffers, tensors = self.scope.buffers[self.core], self.scope.tensors
         if role is None and region.name in buffers:
             return buffers[region.name]
         tensor = tensors.get(region.name)
-        if role is not None and tensor is not None and tensor.role == role:
+        if role is not None and tensor is not None and tensor.role in roles:
             return tensor
         if tensor is not None and tensor.role != "inner":
-            what = "read by `load`" if tensor.role == "input" else "written by `store`"
-            message = f"{quoted(region.name)} is an {tensor.role} of the program, only {what}"
+            what = {"input": "read by `load`", "output": "written by `store`"}.get(
+                tensor.role, "read by `load`, written by `store`"
+            )
+            message = f"{quoted(region.name)} is of role {tensor.role}, only {what}"
             self.error("V421", message, name_text(region.name))
             return None
         what = "buffer" if role is None else f"{role} of the program"
         where = f" in core {self.core}" if role is None else ""
-        known = buffers if role is None else [t.name for t in tensors.values() if t.role == role]
+        known = buffers if role is None else [t.name for t in tensors.values() if t.role in roles]
         hint = known_hint(region.name, known, f"{what.split()[0]}s")
         message = f"{quoted(region.name)} is no {what}{where}"
         self.error("V401", message, name_text(region.name), hint)
@@ -174,6 +177,10 @@ class Site:
     def channel(self, name: str) -> Channel | None:
         """A channel, None after noting that there is none of that name."""
         return self._named(name, self.scope.channels, "channel", "channels")
+
+    def partition(self, name: str) -> Partition | None:
+        """A partition, None after noting that there is none of that name."""
+        return self._named(name, self.scope.partitions, "partition", "partitions")
 
     def _named(self, name: str, known: Mapping[str, T], kind: str, kinds: str) -> T | None:
         found = known.get(name)

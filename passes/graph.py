@@ -29,7 +29,7 @@ class Value:
     """
 
     name: str
-    dtype: str  # "s8" or "u8"; "s32" of row numbers
+    dtype: str  # "s8" or "u8"; "s32" of row numbers; those and "f32" between host and border
     shape: Shape
     scale: float | None
     zero: int
@@ -46,6 +46,11 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     output: str
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """All values that it makes."""
+        return (self.output,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +174,24 @@ class LrnNode(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class HostNode(Node):
+    """A part of the network that the host runs, as an ONNX model.
+
+    outputs: all values it makes, ``output`` the first of them. sources: how the model sees each
+    input, which is the same integers or numbers in ONNX order; of ``Value.shape`` and ``order``
+    only their own consistency counts. model: the file.
+    """
+
+    outputs: tuple[str, ...]
+    sources: tuple[Value, ...]
+    model: bytes
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        return self.outputs
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in topological order; values by name; names of the graph's inputs and outputs.
 
@@ -182,7 +205,7 @@ class Graph:
     handed: frozenset[str] = frozenset()
 
     def producers(self) -> dict[str, Node]:
-        return {node.output: node for node in self.nodes}
+        return {name: node for node in self.nodes for name in node.results}
 
     def consumers(self) -> dict[str, list[Node]]:
         found: dict[str, list[Node]] = {name: [] for name in self.values}

@@ -103,7 +103,12 @@ def handed_cycles(
 
     Each value counts once in either direction, over all links of the global memory.
     """
-    made = {node.output: at for at, stage in enumerate(stages) for node in stage.nodes}
+    made = {
+        name: at
+        for at, stage in enumerate(stages)
+        for node in stage.nodes
+        for name in node.results
+    }
     users: dict[str, list[int]] = {name: [] for name in made}
     for at, stage in enumerate(stages):
         for name in {name for node in stage.nodes for name in node.inputs} & made.keys():
@@ -137,9 +142,14 @@ def _part(mapping: Mapping, stages: Sequence[Stage], first: int, last: int) -> M
     graph = mapping.graph
     nodes = tuple(node for stage in stages[first:last] for node in stage.nodes)
     later = {name for stage in stages[last:] for node in stage.nodes for name in node.inputs}
-    made = {node.output for node in nodes}
+    made = {name for node in nodes for name in node.results}
     taken = dict.fromkeys(name for node in nodes for name in node.inputs if name not in made)
-    wanted = tuple(n.output for n in nodes if n.output in later or n.output in graph.outputs)
+    wanted = tuple(
+        name
+        for node in nodes
+        for name in node.results
+        if name in later or name in graph.outputs
+    )
     handed = (taken.keys() - set(graph.inputs)) | (set(wanted) - set(graph.outputs))
     part = Graph(tuple(taken), wanted, nodes, graph.values, frozenset(handed))
     names = {node.name for node in nodes}

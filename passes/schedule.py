@@ -13,12 +13,14 @@ from isa.target import Target
 from passes.base import Pass
 from passes.draft import CoreDraft, Feed
 from passes.emit import Site, share_of
+from passes.emit_host import emit_host, is_direct_input
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
 from passes.emit_windows import emit_windowed, window_of
 from passes.graph import (
     BinaryNode,
     Graph,
+    HostNode,
     LutNode,
     MatrixNode,
     MoveNode,
@@ -87,6 +89,8 @@ def emit(site: Site) -> None:
         emit_windowed(site)
     elif isinstance(head, MoveNode):
         emit_move(site)
+    elif isinstance(head, HostNode):
+        emit_host(site, head)
     else:
         emit_rows(site)
 
@@ -142,6 +146,7 @@ def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[s
             _needed(graph, stage.head, name, worker),
         )
         for name in dict.fromkeys(stage.head.inputs)
+        if not is_direct_input(graph, stage.head, name)
     }
 
 
@@ -221,6 +226,7 @@ def _assemble(target: Target, wiring: Wiring, tables: Tables, drafts: list[CoreD
         tables=tuple(tables.tables),
         channels=tuple(channels[wire.name] for wire in wiring.wires),
         cores=tuple(cores),
+        partitions=tuple(wiring.partitions),
     )
 
 

@@ -15,6 +15,7 @@ from isa.target import Target
 from passes.graph import (
     BinaryNode,
     Graph,
+    HostNode,
     LutNode,
     MatrixNode,
     MoveNode,
@@ -120,6 +121,8 @@ def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
 
 def _only_follower(graph: Graph, consumers: dict[str, list[Node]], node: Node) -> Node | None:
     """The element-wise node that alone uses the result of ``node``, if there is one."""
+    if isinstance(node, HostNode):
+        return None
     users = consumers[node.output]
     if len(users) != 1 or node.output in graph.outputs:
         return None
@@ -148,7 +151,12 @@ def _ordered(
     fused: list[tuple[Node, tuple[Node, ...]]],
 ) -> list[tuple[Node, tuple[Node, ...]]]:
     """Put stages in an order in which every input is made by an earlier stage."""
-    maker = {node.output: at for at, (head, tail) in enumerate(fused) for node in (head, *tail)}
+    maker = {
+        name: at
+        for at, (head, tail) in enumerate(fused)
+        for node in (head, *tail)
+        for name in node.results
+    }
     sorter = TopologicalSorter[int]()
     for at, (head, tail) in enumerate(fused):
         needed = {maker.get(name, at) for node in (head, *tail) for name in node.inputs}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 
-from isa.program import Tensor
+from isa.program import DTYPES, Partition, Tensor
 from passes.draft import Feed, Link, Range
-from passes.graph import Graph, Value
+from passes.graph import Graph, HostNode, Value
 from passes.stages import Stage, Worker
 from passes.tables import Names
 
@@ -60,11 +60,12 @@ class Wiring:
     names: Names
     tensors: dict[str, Tensor] = field(default_factory=dict)
     wires: list[Wire] = field(default_factory=list)
+    partitions: list[Partition] = field(default_factory=list)
     _makers: dict[str, tuple[Worker, ...]] = field(default_factory=dict)
     _outlets: dict[tuple[str, int], list[Sent]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        used = {name for node in self.graph.nodes for name in (*node.inputs, node.output)}
+        used = {name for node in self.graph.nodes for name in (*node.inputs, *node.results)}
         used |= {*self.graph.inputs, *self.graph.outputs}
         for name, value in self.graph.values.items():
             tensor = self._tensor(name, value)  # all of them, so that phases agree on the names
@@ -73,6 +74,10 @@ class Wiring:
         for stage in self.stages:
             makers = tuple(worker for worker in stage.workers if worker.is_last)
             self._makers[stage.output] = makers
+            if isinstance(stage.head, HostNode):
+                for name in stage.head.results:
+                    whole = Worker(makers[0].core, (0, self.graph.values[name].shape[2]))
+                    self._makers[name] = (whole,)
 
     def _tensor(self, name: str, value: Value) -> Tensor:
         role = "inner"
@@ -93,10 +98,18 @@ class Wiring:
             value.batched,
         )
 
+    def host_tensor(self, value: Value) -> str:
+        """A tensor in global memory that a partition sees as ``value``; returns its name."""
+        held = self._tensor(value.name, value)
+        name = self.names.fresh(f"{value.name}.host")
+        self.tensors[name] = replace(held, role="host", name=name, onnx_name=value.onnx_name)
+        return name
+
     def chunks(self, name: str) -> tuple[Range, ...]:
         """Column ranges of the messages that one row of a value travels in."""
-        _, columns, channels = self.graph.values[name].shape
-        return even_cuts(columns, MESSAGE_BYTES // channels)
+        value = self.graph.values[name]
+        _, columns, channels = value.shape
+        return even_cuts(columns, MESSAGE_BYTES // (channels * DTYPES[value.dtype].itemsize))
 
     def feed(
         self,

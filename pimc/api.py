@@ -45,6 +45,7 @@ from pimc.driver import (
 )
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
+from pimc.host import host_of
 from runtime.machine import Machine
 from runtime.phased import PhasedMachine, machine_of
 
@@ -112,7 +113,7 @@ class CompiledProgram:
         given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
         check_feeds(self.program, given)
         if self._machine is None:
-            self._machine = machine_of(self.whole, self.target)
+            self._machine = machine_of(self.whole, self.target, host_of(self.whole))
         machine_feeds = {t.name: to_machine(t, given[t.onnx_name]) for t in self.input_tensors}
         result = self._machine.run(machine_feeds, jobs=jobs)
         return {

@@ -15,6 +15,7 @@ from isa.phases import Phases
 from isa.program import Program, Tensor
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
+from pimc.host import host_of
 from pimc.oracle import Oracle, integer_sources, with_outputs
 from runtime.counters import Counters
 from runtime.machine import Machine
@@ -22,6 +23,7 @@ from runtime.phased import PhasedMachine, machine_of
 
 BATCH_BYTES = 1 << 26  # of onnxruntime's inner tensors, which a batch keeps all at once
 MAX_BATCH = 64
+FLOAT_TOLERANCE = 1e-5  # relative; onnxruntime may sum in another order for another batch
 Answers = dict[int, dict[str, Array]]
 
 
@@ -61,6 +63,8 @@ class Verification:
     """What a check found.
 
     layers, outputs: largest difference in quantization steps (LSB), by name in the reference.
+    floats: of tensors that the host made and nothing quantized, the largest difference over the
+    largest magnitude.
     distances: to the float model, by output. right: samples whose largest output is the label.
     """
 
@@ -69,6 +73,7 @@ class Verification:
     outputs: dict[str, int] = field(default_factory=dict)
     distances: dict[str, Distance] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=dict)
+    floats: dict[str, float] = field(default_factory=dict)
     counters: Counters | None = None
     float_error: str | None = None  # why onnxruntime could not run the float model
 
@@ -78,8 +83,10 @@ class Verification:
 
     @property
     def is_equal(self) -> bool:
-        """Whether every integer that was compared is the same."""
-        return self.max_abs_diff_lsb == 0
+        """Whether every integer is the same, and every float within `FLOAT_TOLERANCE`."""
+        return self.max_abs_diff_lsb == 0 and all(
+            d <= FLOAT_TOLERANCE for d in self.floats.values()
+        )
 
     @property
     def accuracy(self) -> float | None:
@@ -95,6 +102,10 @@ class Verification:
             "samples": self.samples,
             "layers": [{"name": n, "max_abs_diff_lsb": d} for n, d in every.items()],
         }
+        if self.floats:
+            report["float_layers"] = [
+                {"name": n, "max_relative_diff": d} for n, d in self.floats.items()
+            ]
         if self.distances:
             first = next(iter(self.distances.values()))
             report["float_top1_agreement"] = first.top1_agreement
@@ -132,7 +143,7 @@ def verify_program(
     """
     program = whole if isinstance(whole, Program) else whole.interface
     samples = check_feeds(program, feeds)
-    machine = machine_of(whole, target)
+    machine = machine_of(whole, target, host_of(whole))
     run = _Check(program, machine, reference, float_model, per_layer, answers, jobs)
     batch = run.batch_size(samples)
     for first in range(0, samples, batch):
@@ -210,7 +221,10 @@ class _Check:
         self.found.counters.add(counters)
 
     def _compare(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
-        gap = np.abs(ours.astype(np.int32) - theirs.astype(np.int32))
+        if tensor.dtype == "f32":
+            self._compare_floats(tensor, ours, theirs)
+            return
+        gap = np.abs(ours.astype(np.int64) - theirs.astype(np.int64))
         group = self.found.outputs if tensor.role == "output" else self.found.layers
         group[tensor.onnx_name] = max(group.get(tensor.onnx_name, 0), int(gap.max(initial=0)))
 
@@ -225,6 +239,13 @@ class _Check:
         except PimError as error:  # the program is checked all the same
             self.float, self.found.float_error = None, error.diagnostics[0].message
             return None
+
+    def _compare_floats(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
+        """Values that the host made and nothing quantized: equal up to float32 rounding."""
+        scale = float(np.abs(theirs).max(initial=0.0)) or 1.0
+        gap = float(np.abs(ours - theirs).max(initial=0.0)) / scale
+        known = self.found.floats.get(tensor.onnx_name, 0.0)
+        self.found.floats[tensor.onnx_name] = max(known, gap)
 
     def _compare_real(
         self,

@@ -151,7 +151,7 @@ def _problem(tensor: Tensor, values: Array) -> str | None:
         return f"has shape {list(values.shape)}"
     if not len(values):
         return "has no samples"
-    if tensor.scale is not None:
+    if tensor.scale is not None or tensor.dtype == "f32":
         if values.dtype.kind != "f":
             return f"has type {values.dtype}"
         return None if np.isfinite(values).all() else "holds NaN or infinity"
@@ -188,7 +188,12 @@ def to_machine(tensor: Tensor, values: Array) -> Array:
         low, high = limits(dtype)
         steps = np.rint(values.astype(np.float32) / np.float32(tensor.scale))
         values = np.clip(steps + np.float32(tensor.zero), low, high)
-    ordered = values.astype(dtype).transpose(0, *[axis + 1 for axis in tensor.order])
+    return to_machine_layout(tensor, values.astype(dtype))
+
+
+def to_machine_layout(tensor: Tensor, values: Array) -> Array:
+    """Elements [images, *onnx_shape] as [images, rows, columns, channels]."""
+    ordered = values.transpose(0, *[axis + 1 for axis in tensor.order])
     return np.ascontiguousarray(ordered).reshape(len(values), *tensor.shape)
 
 
@@ -212,7 +217,13 @@ def random_feeds(program: Program, samples: int, seed: int) -> Feeds:
     generator, feeds = np.random.default_rng(seed), Feeds()
     rows = _looked_up_rows(program)
     for tensor in ports(program, "input"):
+        if tensor.dtype == "f32":
+            shape = (samples, *tensor.onnx_shape)
+            feeds[tensor.onnx_name] = generator.standard_normal(shape, np.float32)
+            continue
         low, high = limits(DTYPES[tensor.dtype])
+        if tensor.dtype == "s32":  # numbers for the host: 0 and 1 are valid almost everywhere
+            low, high = 0, 1
         if tensor.name in rows:
             low, high = 0, rows[tensor.name] - 1
         shape = (samples, *tensor.onnx_shape)

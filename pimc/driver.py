@@ -195,7 +195,9 @@ def _proved(program: Program, target: Target, options: CompileOptions, clock: Cl
     """The program as its text says it, found sound."""
     with clock("print and parse"):
         text, arrays = print_program(program), data_arrays(program)
+        made = program
         program, source = parse_with_source(text, arrays, "program.pim")
+        program = container.with_models(program, made)
     with clock("verify text"):
         verify.check(program, target, source)
         if not options.allow_clipping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isa.diagnostics import Diagnostic, PimError
 from isa.instruction import Instruction
 from isa.operands import Region
-from isa.program import Channel
+from isa.program import Channel, Partition
 from runtime.analog import Place
 from runtime.analog_paths import AnalogCrossbars
 from runtime.input_zeros import InputZeros
@@ -87,6 +87,7 @@ class Binder:
     env: loop variables, live. wake: called with a queue after it changed. scratch: bytes that
     every action may use until it returns. saturations: per matrix, conversions that clipped.
     progress: counts what came before, for noise that must not depend on the batch.
+    run_partition: runs a partition on the host; None when nobody does.
     """
 
     core: int
@@ -100,6 +101,8 @@ class Binder:
     scratch: NDArray[np.uint8]
     saturations: dict[str, int]
     progress: Progress
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
+    run_partition: Callable[[str, Sequence[Array]], Sequence[Array]] | None = None
 
     def multiplier(self, matrix: str, windows: int) -> Callable[[Array, Array, int], int]:
         """The product with a matrix: inputs, output, index of the first image -> saturations."""

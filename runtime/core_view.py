@@ -9,7 +9,18 @@ from functools import cached_property
 
 from isa.instruction import Instruction
 from isa.operands import Region
-from isa.program import DTYPES, Buffer, Channel, Core, Matrix, Program, Shape, Table, Tensor
+from isa.program import (
+    DTYPES,
+    Buffer,
+    Channel,
+    Core,
+    Matrix,
+    Partition,
+    Program,
+    Shape,
+    Table,
+    Tensor,
+)
 from isa.target import Target
 from isa.target_model import Event
 from runtime.array_work import ArrayWork
@@ -37,6 +48,7 @@ class Catalogue:
     tensors: dict[str, Tensor]
     tables: dict[str, Table]
     channels: dict[str, Channel]
+    partitions: dict[str, Partition] = field(default_factory=dict)
 
     @staticmethod
     def of(program: Program) -> Catalogue:
@@ -44,6 +56,7 @@ class Catalogue:
             {tensor.name: tensor for tensor in program.tensors},
             {table.name: table for table in program.tables},
             {channel.name: channel for channel in program.channels},
+            {partition.name: partition for partition in program.partitions},
         )
 
 
@@ -99,6 +112,12 @@ class CoreView:
 
     def bytes(self, region: Region) -> int:
         return self.elements(region) * self.itemsize(region)
+
+    def partition_bytes(self, name: str) -> int:
+        """Bytes that the host reads and writes for a partition."""
+        partition = self.catalogue.partitions[name]
+        names = (*partition.inputs, *partition.outputs)
+        return sum(self.catalogue.tensors[tensor].bytes for tensor in names)
 
     def table_bits(self, name: str) -> int:
         return self.catalogue.tables[name].values.nbytes * 8

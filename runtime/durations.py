@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from isa.catalog import Const, Copy, Fill, Gather, Load, Mvm, Recv, Send, Store
+from isa.catalog import Const, Copy, Fill, Gather, Host, Load, Mvm, Recv, Send, Store
 from isa.instruction import Instruction
 from isa.operands import Region
 from runtime.array_work import drain_cycles
@@ -83,6 +83,12 @@ def load(view: CoreView, i: Load) -> Duration:
 @lasts(Store)
 def store(view: CoreView, i: Store) -> Duration:
     return _over_global_link(view, view.bytes(i.into))
+
+
+@lasts(Host)
+def host(view: CoreView, i: Host) -> Duration:
+    """Only its tensors are moved in time: no target says how long the host computes."""
+    return _over_global_link(view, view.partition_bytes(i.partition))
 
 
 @lasts(Send)

@@ -18,6 +18,7 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
+    Host,
     LayerNorm,
     Load,
     Mvm,
@@ -92,6 +93,12 @@ def load(context: Context, i: Load) -> dict[str, float]:
 @causes(Store)
 def store(context: Context, i: Store) -> dict[str, float]:
     return _global(context.view, context.view.bytes(i.source))
+
+
+@causes(Host)
+def host(context: Context, i: Host) -> dict[str, float]:
+    """The global memory's part; what the host itself spends is not the chip's."""
+    return {GLOBAL_BIT: 8 * context.view.partition_bytes(i.partition)}
 
 
 @causes(Send)

@@ -14,7 +14,7 @@ import numpy as np
 from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
-from runtime import execute, normalize, vector
+from runtime import execute, host, normalize, vector
 from runtime.binding import Programmed
 from runtime.counters import Counters, count_program
 from runtime.kernel import choose_kernel
@@ -24,7 +24,7 @@ from runtime.regions import Array
 from runtime.state import State
 
 STATE_BYTES = 1 << 28  # buffers and queues of all images that run in lockstep
-EXECUTOR_MODULES = (execute, vector, normalize)  # importing them fills binding.EXECUTORS
+EXECUTOR_MODULES = (execute, host, vector, normalize)  # importing them fills binding.EXECUTORS
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,9 @@ class Machine:
     """A program with its crossbars programmed; run it as often as you like.
 
     crossbars: core -> matrix name -> what takes the place of the exact products, such as a
-    device with imperfections. Raises PimError R713 when the program names what it does not declare.
+    device with imperfections. run_partition: runs a partition of the host on the arrays of its
+    inputs; a program without partitions needs none. Raises PimError R713 when the program names
+    what it does not declare.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Machine:
         program: Program,
         target: Target,
         crossbars: Mapping[int, Mapping[str, Programmed]] | None = None,
+        run_partition: host.RunPartition | None = None,
     ) -> None:
         self.program = program
         self.target = target
         self._crossbars = exact_crossbars(program, target) if crossbars is None else crossbars
         self._tables = {table.name: table.values for table in program.tables}
+        self._run_partition = run_partition
         self._state: State | None = None
         self._events: Counters | None = None
 
@@ -131,13 +135,16 @@ class Machine:
 
     def _bytes_per_image(self) -> int:
         buffers = sum(buffer.bytes for core in self.program.cores for buffer in core.buffers)
+        buffers += sum(tensor.bytes for tensor in _with_role(self.program, "host"))
         return max(1, buffers + sum(channel.bytes for channel in self.program.channels))
 
     def _run_chunk(
         self, images: int, inputs: Mapping[str, Array], trace: bool, first_image: int
     ) -> State:
         if self._state is None or self._state.images != images:
-            self._state = State(self.program, images, self._crossbars, self._tables)
+            self._state = State(
+                self.program, images, self._crossbars, self._tables, self._run_partition
+            )
         self._state.reset(trace, first_image)
         for name, values in inputs.items():
             np.copyto(self._state.globals[name].array, values)

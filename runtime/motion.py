@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from isa.catalog import Load, Recv, Send, Store
+from isa.catalog import Host, Load, Recv, Send, Store
 from isa.instruction import Instruction
 from isa.program import Channel
 from isa.target import Target
@@ -160,6 +160,8 @@ class Wiring:
             size = view.bytes(i.source if isinstance(i, Send) else i.into)
         elif isinstance(i, Load | Store):
             size = view.bytes(i.source if isinstance(i, Load) else i.into)
+        elif isinstance(i, Host):
+            size = view.partition_bytes(i.partition)
         else:
             return 0
         return global_transfer_cycles(self._target, size)

@@ -8,6 +8,7 @@ from isa.phases import Phases
 from isa.program import Program
 from isa.target import Target
 from runtime.counters import Counters
+from runtime.host import RunPartition
 from runtime.machine import Machine, RunResult
 from runtime.regions import Array
 
@@ -18,10 +19,14 @@ class PhasedMachine:
     program: the interface of the whole (`isa.phases.Phases.interface`).
     """
 
-    def __init__(self, phases: Phases, target: Target) -> None:
+    def __init__(
+        self, phases: Phases, target: Target, run_partition: RunPartition | None = None
+    ) -> None:
         self.program = phases.interface
         self._phases = phases
-        self._machines = [Machine(program, target) for program in phases.programs]
+        self._machines = [
+            Machine(program, target, run_partition=run_partition) for program in phases.programs
+        ]
 
     def run(
         self, inputs: Mapping[str, Array], trace: bool = False, first_image: int = 0, jobs: int = 1
@@ -43,8 +48,10 @@ class PhasedMachine:
         return RunResult(outputs, counters, tensors)
 
 
-def machine_of(program: Program | Phases, target: Target) -> Machine | PhasedMachine:
+def machine_of(
+    program: Program | Phases, target: Target, run_partition: RunPartition | None = None
+) -> Machine | PhasedMachine:
     """The machine for a program or for phases."""
     if isinstance(program, Phases):
-        return PhasedMachine(program, target)
-    return Machine(program, target)
+        return PhasedMachine(program, target, run_partition)
+    return Machine(program, target, run_partition=run_partition)

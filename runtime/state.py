@@ -14,6 +14,7 @@ from isa.instruction import Instruction
 from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
 from runtime.binding import EXECUTORS, Action, Binder, Programmed, Progress, Queue
 from runtime.counters import Counters
+from runtime.host import RunPartition
 from runtime.regions import Array, Storage
 
 SCRATCH_BYTES = 1 << 19  # gathered windows of one kernel call; half of a usual L2 cache
@@ -56,6 +57,7 @@ class State:
         images: int,
         crossbars: Mapping[int, Mapping[str, Programmed]],
         tables: Mapping[str, Array],
+        run_partition: RunPartition | None = None,
     ) -> None:
         self.program = program
         self.images = images
@@ -69,6 +71,8 @@ class State:
         self._fills: list[tuple[Array, int]] = []
         self._scratch = np.empty(_scratch_bytes(program), np.uint8)
         self._tables = tables
+        self._partitions = {part.name: part for part in program.partitions}
+        self._run_partition = run_partition
         self.streams = [self._bind_core(core, crossbars[core.index]) for core in program.cores]
 
     def _bind_core(self, core: Core, crossbars: Mapping[str, Programmed]) -> Stream:
@@ -91,6 +95,8 @@ class State:
             scratch=self._scratch,
             saturations=stream.saturations,
             progress=stream.progress,
+            partitions=self._partitions,
+            run_partition=self._run_partition,
         )
         stream.body = _bind_body(binder, core.body)
         return stream

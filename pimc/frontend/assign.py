@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pimc.frontend.net import INT_NAMES, NUMBER_TYPES, Net, Op, QParams
+from pimc.frontend.net import INT_NAMES, Net, Op, QParams
 from pimc.frontend.regions import PASSING, SAME_TYPE, Region, Step, step_inputs, step_outputs
 
 _SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
@@ -29,11 +29,12 @@ class Holding:
 
 def holding(net: Net, steps: Sequence[Step]) -> Holding:
     """Group the held tensors by the computed tensor whose integers they carry."""
-    leader = {p.tensor: p.tensor for p in net.inputs if p.elem_type not in NUMBER_TYPES}
+    numbers = net.numbers | net.raw
+    leader = {p.tensor: p.tensor for p in net.inputs if p.tensor not in numbers}
     users: dict[str, list[tuple[str, Step]]] = {name: [] for name in leader}
     for step in steps:
         passing = is_passing(step) and bool(step_inputs(net, step))
-        for name in step_outputs(step):
+        for name in step_outputs(net, step):
             leader[name] = leader[step_inputs(net, step)[0]] if passing else name
             users.setdefault(leader[name], [])
         if not passing:
@@ -146,7 +147,7 @@ def _dtypes(
     found = {name: explicit[name].dtype if name in explicit else default for name in held.users}
     for step in steps:
         follows = step.is_clamp if isinstance(step, Region) else step.op_type in SAME_TYPE
-        for name in step_outputs(step):
+        for name in step_outputs(net, step):
             if follows and held.leader[name] not in explicit:
                 found[held.leader[name]] = found[held.leader[step_inputs(net, step)[0]]]
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimc.frontend.net import Net, Op
+from pimc.frontend.partitions import is_host
 from pimc.frontend.regions import is_lookup
 
 _REDUCTIONS = frozenset(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"))
@@ -30,6 +31,8 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if not before or not after or after[0] != before[0]:
         return False
     kind, rank = op.op_type, len(before)
+    if is_host(op):
+        return False  # nobody knows: the host runs image by image
     if is_lookup(net, op):
         return True
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):

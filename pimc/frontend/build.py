@@ -20,6 +20,7 @@ from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_o
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
+from pimc.frontend.place import Stay, place
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net, refuse_other_types
@@ -31,13 +32,15 @@ class FrontendOptions:
 
     input_shapes: full shape by input name, for inputs with dynamic axes besides the batch.
     calibration_method: how ranges come from data. per_channel: a weight scale per output channel.
-    seed: of the random calibration data that is drawn when none is given.
+    seed: of the random calibration data that is drawn when none is given. use_host: let the host
+    run what the chip cannot; else such a model is refused.
     """
 
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     calibration_method: Method = "minmax"
     per_channel: bool = True
     seed: int = 0
+    use_host: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,13 @@ class Imported:
 
     graph: for the passes. reference: the integer model that the program must equal, for
     onnxruntime. float_model: the user's model as loaded, for the distance to the float network
-    (below opset 7 upgraded, because onnxruntime runs nothing older).
+    (below opset 7 upgraded, because onnxruntime runs nothing older). on_host: what stays there.
     """
 
     graph: Graph
     reference: onnx.ModelProto
     float_model: onnx.ModelProto
+    on_host: tuple[Stay, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -72,9 +76,9 @@ def import_model(
         if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
             loaded = upgraded(loaded)
         refuse_other_types(loaded)
-        net = _prepare(loaded, options)
+        net, stays = _prepare(loaded, options)
         reference = _quantize(net, calibration, options)
-        return Imported(lower(reference), reference, loaded, tuple(net.notes))
+        return Imported(lower(reference), reference, loaded, stays, tuple(net.notes))
     except PimError as error:
         raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
 
@@ -85,8 +89,11 @@ def _in_file(diagnostic: Diagnostic, file: str | None) -> Diagnostic:
     return diagnostic if at.file or not file else replace(diagnostic, at=replace(at, file=file))
 
 
-def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> Net:
-    """The checked net; a fixed leading size counts as the batch where the images stay apart."""
+def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tuple[Stay, ...]]:
+    """The checked net, and what stays on the host.
+
+    A fixed leading size counts as the batch where the images stay apart.
+    """
     shapes = options.input_shapes
     try:
         normalized = normalize(model, shapes)
@@ -94,11 +101,16 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> Net:
         if all(diagnostic.code != "F204" for diagnostic in error.diagnostics):
             raise
         normalized = normalize(model, shapes, split_batch=False)
-    net = _annotated(normalized)
+    net, stays = _placed(normalized, options)
     if normalized.is_split and not net.output_tensors() <= net.batched:
-        net = _annotated(normalize(model, shapes, split_batch=False))
+        net, stays = _placed(normalize(model, shapes, split_batch=False), options)
     check_net(net, plan(net))
-    return net
+    return net, stays
+
+
+def _placed(normalized: Normalized, options: FrontendOptions) -> tuple[Net, tuple[Stay, ...]]:
+    net = _annotated(normalized)
+    return net, place(net) if options.use_host else ()
 
 
 def _annotated(normalized: Normalized) -> Net:

@@ -20,6 +20,7 @@ import onnx
 from isa.diagnostics import Findings, Location
 from pimc.frontend.export import float_model
 from pimc.frontend.net import INT_NAMES, NUMBER_TYPES, Array, Net, Port, QParams
+from pimc.frontend.regions import is_lookup
 from pimc.frontend.session import SILENT, runtime_error
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -108,9 +109,9 @@ def _feeds(
 
 
 def _rows(net: Net, port: Port) -> int:
-    """Rows of the smallest constant that numbers pick from."""
-    tables = [op.inputs[0] for op in net.ops if port.tensor in op.inputs]
-    return min(net.shapes[name][0] for name in tables)
+    """Rows of the smallest constant that numbers pick from; 2 where the host has them alone."""
+    tables = [op.inputs[0] for op in net.ops if port.tensor in op.inputs and is_lookup(net, op)]
+    return min((net.shapes[name][0] for name in tables), default=2)
 
 
 def _checked_samples(

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper, numpy_helper
 
-from pimc.frontend.net import Net, Op
+from pimc.frontend.net import MICROSOFT, Net, Op
+from pimc.frontend.partitions import body_of, is_host
 
 IR_VERSION = 10
 
@@ -38,17 +39,26 @@ def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
     graph.value_info.extend(
         _info(net, name) for op in net.ops for name in op.outputs if name and name not in known
     )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=IR_VERSION
-    )
+    return helper.make_model(graph, opset_imports=opsets_of(net), ir_version=IR_VERSION)
+
+
+def opsets_of(net: Net) -> list[onnx.OperatorSetIdProto]:
+    """The operator sets that the nodes of a net belong to."""
+    return [
+        helper.make_opsetid(domain, version)
+        for domain, version in {"": net.opset, MICROSOFT: 1, **net.domains}.items()
+    ]
 
 
 def _info(net: Net, name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, net.shapes[name])
+    kind = net.types.get(name, onnx.TensorProto.FLOAT) if name in net.raw else None
+    return helper.make_tensor_value_info(name, kind or onnx.TensorProto.FLOAT, net.shapes[name])
 
 
 def _nodes(op: Op) -> list[onnx.NodeProto]:
-    """One node; two for a MatMul that has taken up a bias."""
+    """One node; two for a MatMul that has taken up a bias, those of a partition for it."""
+    if is_host(op):
+        return [node for inner in body_of(op) for node in _nodes(inner)]
     if op.op_type == "MatMul" and len(op.inputs) == 3:
         product = f"{op.output}/product"
         return [

@@ -25,8 +25,9 @@ NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
 DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
 ONNX_TYPES: dict[str, int] = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
 INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
-NUMBER_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+NUMBER_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
 MICROSOFT = "com.microsoft"
+_OWN_DOMAINS = ("", "ai.onnx", MICROSOFT)
 OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 
 
@@ -121,7 +122,8 @@ class Net:
     """Operators in topological order, and what is known of their tensors.
 
     shapes: full ONNX shapes with batch 1. types: ONNX element types. batched: tensors whose
-    axis 0 is the batch. notes: warnings for the user.
+    axis 0 is the batch. raw: tensors that only the host touches, which no quantization changes.
+    domains: versions of the operator sets besides ONNX's own. notes: warnings for the user.
     """
 
     opset: int
@@ -134,6 +136,8 @@ class Net:
     quantized: dict[str, Quantized] = field(default_factory=dict)
     qparams: dict[str, QParams] = field(default_factory=dict)
     batched: set[str] = field(default_factory=set)
+    raw: set[str] = field(default_factory=set)
+    domains: dict[str, int] = field(default_factory=dict)
     notes: Findings = field(default_factory=Findings)
 
     @property
@@ -226,7 +230,9 @@ def build_net(
             shapes.setdefault(value.name, tuple(d.dim_value for d in tensor.shape.dim))
     opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), OPSET)
     ops = [_op(node) for node in graph.node]
-    return Net(opset, inputs, outputs, ops, constants, shapes, types, batched=set(batched_inputs))
+    net = Net(opset, inputs, outputs, ops, constants, shapes, types, batched=set(batched_inputs))
+    net.domains = {e.domain: e.version for e in model.opset_import if e.domain not in _OWN_DOMAINS}
+    return net
 
 
 def _op(node: onnx.NodeProto) -> Op:

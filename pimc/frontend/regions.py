@@ -71,8 +71,8 @@ def step_inputs(net: Net, step: Step) -> tuple[str, ...]:
 
 
 def quantities(net: Net, op: Op) -> list[str]:
-    """The inputs of an operator that are held in 8 bits: neither constants nor row numbers."""
-    numbers = net.numbers
+    """The inputs of an operator that are held in 8 bits: neither constants nor numbers."""
+    numbers = net.numbers | net.raw
     return [name for name in used_inputs(op) if not net.is_constant(name) and name not in numbers]
 
 
@@ -82,8 +82,11 @@ def is_lookup(net: Net, op: Op) -> bool:
     return is_gather and op.inputs[1] in net.numbers
 
 
-def step_outputs(step: Step) -> tuple[str, ...]:
-    return (step.output,) if isinstance(step, Region) else step.outputs
+def step_outputs(net: Net, step: Step) -> tuple[str, ...]:
+    """The tensors that a step makes and that are held in 8 bits."""
+    if isinstance(step, Region):
+        return (step.output,)
+    return tuple(name for name in step.outputs if name not in net.raw)
 
 
 def _held(net: Net) -> set[str]:
@@ -93,7 +96,7 @@ def _held(net: Net) -> set[str]:
     held: repeat until nothing is added.
     """
     held = {port.tensor for port in (*net.inputs, *net.outputs)} | set(net.qparams)
-    held -= net.numbers
+    held -= net.numbers | net.raw
     while True:
         roots = _roots(net, held)
         more = {name for op in net.ops if op.output not in roots for name in quantities(net, op)}

@@ -11,6 +11,7 @@ import onnx
 from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
 from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
+from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step, is_lookup
 
@@ -64,6 +65,18 @@ RULES: dict[str, Rule] = {
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule("movement", "nearest", checks.check_resize),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """An operator that the chip does not compute: diagnostic code, reason, what to do."""
+
+    op: Op
+    code: str
+    reason: str
+    hint: str | None = None
+
+
 _STANDARD = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 _LIST_HINT = "`pimc ops` lists what is"
 _QUANTIZED = (
@@ -113,20 +126,49 @@ def check_net(net: Net, steps: Sequence[Step]) -> None:
     """Refuse a net with unsupported nodes, inputs or outputs, all of them in one PimError."""
     findings = Findings()
     _check_ports(net, findings)
-    in_regions = {id(op) for step in steps if isinstance(step, Region) for op in step.ops}
-    unknown: set[str] = set()  # results of refused nodes: what follows from them is no news
-    for op in net.ops:
-        found = _refusal(net, op, id(op) in in_regions, unknown)
-        if found is not None or unknown.intersection(op.inputs):
-            unknown.update(name for name in op.outputs if name not in net.shapes)
-        if found is not None:
-            code, reason, hint = found
-            label = f"{_label(op)} `{op.name}`"
-            findings.error(code, f"{label}: {reason}", Location(node=label), hint)
+    for found in refusals(net, steps):
+        label = f"{label_of(found.op)} `{found.op.name}`"
+        findings.error(found.code, f"{label}: {found.reason}", Location(node=label), found.hint)
     findings.raise_if_any()
 
 
-def _label(op: Op) -> str:
+def refusals(net: Net, steps: Sequence[Step], with_followers: bool = False) -> list[Refusal]:
+    """Every operator that the chip cannot compute, and why; partitions are past that question.
+
+    with_followers: also those that could be computed if only what they read were on the chip.
+    """
+    regions = {id(op): step for step in steps if isinstance(step, Region) for op in step.ops}
+    unknown: set[str] = set()  # results of refused nodes: what follows from them is no news
+    refused = []
+    for op in net.ops:
+        if is_host(op):
+            continue
+        region = regions.get(id(op))
+        found = _refusal(net, op, region is not None, unknown)
+        if with_followers and found is None:
+            found = _follower(net, op, region)
+        if not with_followers and (found is not None or unknown.intersection(op.inputs)):
+            unknown.update(name for name in op.outputs if name not in net.shapes)
+        if found is not None:
+            refused.append(Refusal(op, *found))
+    return refused
+
+
+def _follower(net: Net, op: Op, region: Region | None) -> tuple[str, str, str | None] | None:
+    """Why an operator has to go where its neighbours are: they hold numbers, not quantities."""
+    border = (region.root, region.output) if region else (*used_inputs(op), *op.outputs)
+    if is_lookup(net, op):
+        border = op.outputs
+    for name in border:
+        kind = net.types.get(name, _FLOAT)
+        if name and not net.is_constant(name) and kind != _FLOAT:
+            elements = onnx.TensorProto.DataType.Name(kind).lower()
+            return "F214", f"`{name}` has {elements} elements, not 8-bit quantities", None
+    return None
+
+
+def label_of(op: Op) -> str:
+    """Its type, with the domain where that is not ONNX's own."""
     return f"{op.domain}.{op.op_type}" if op.domain else op.op_type
 
 
@@ -170,7 +212,11 @@ def _refusal(
 def _check_numbers(net: Net, port: Port, findings: Findings) -> None:
     """Whole numbers of 32 or 64 bits may only pick the rows of constants."""
     at = Location(node=f"input `{port.name}`")
-    others = [op for op in net.ops if port.tensor in op.inputs and not is_lookup(net, op)]
+    others = [
+        op
+        for op in net.ops
+        if port.tensor in op.inputs and not is_lookup(net, op) and not is_host(op)
+    ]
     if others or port.tensor in net.output_tensors():
         users = ", ".join(f"{op.op_type} `{op.name}`" for op in others) or "the outputs"
         findings.error(
@@ -186,6 +232,8 @@ def _check_ports(net: Net, findings: Findings) -> None:
     for role, ports in (("input", net.inputs), ("output", net.outputs)):
         for port in ports:
             at = Location(node=f"{role} `{port.name}`")
+            if role == "output" and port.tensor in net.raw:
+                continue
             if port.elem_type not in _PORT_TYPES:
                 kind = onnx.TensorProto.DataType.Name(port.elem_type).lower()
                 findings.error(

@@ -70,6 +70,7 @@ _OPERANDS: dict[str, st.SearchStrategy[Any]] = {
     "matrix": names,
     "channel": names,
     "table": names,
+    "partition": names,
     "int": integers,
     "float": floats,
     "pair": st.tuples(integers, integers),

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from pimc.frontend.net import MICROSOFT, ONNX_TYPES, Array, Net, QParams
+from pimc.frontend.export import opsets_of
+from pimc.frontend.net import ONNX_TYPES, Array, Net, QParams
 
 IR_VERSION = 10
 BATCH = "batch"
@@ -23,6 +24,7 @@ class Builder:
         self.net = net
         self.qparams = qparams
         self.ints: dict[str, str] = {}
+        self.raw: dict[str, str] = {}  # net tensor that the host has as it is -> its name here
         self.nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._infos: list[onnx.ValueInfoProto] = []
@@ -136,9 +138,8 @@ class Builder:
         )
         known = {value.name for value in (*inputs, *outputs)}
         graph.value_info.extend(info for info in self._infos if info.name not in known)
-        opsets = [helper.make_opsetid("", net.opset), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="pimc"
+            graph, opset_imports=opsets_of(net), ir_version=IR_VERSION, producer_name="pimc"
         )
 
     def _port(self, name: str, tensor: str, elem_type: int) -> onnx.ValueInfoProto:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 
 from pimc.frontend.emit.builder import Builder
+from pimc.frontend.emit.host import emit_host
 from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
 from pimc.frontend.emit.moves import emit_concat, emit_move
 from pimc.frontend.emit.normalize import emit_layer_norm, emit_lrn, emit_softmax
@@ -19,6 +20,7 @@ from pimc.frontend.emit.pool import (
 )
 from pimc.frontend.emit.vector import emit_binary, emit_region
 from pimc.frontend.net import Net, Op, QParams
+from pimc.frontend.partitions import is_host
 from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
 
 _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
@@ -55,16 +57,24 @@ def write_reference(
     """
     build = Builder(net, qparams)
     for port in net.inputs:
-        if port.elem_type == onnx.TensorProto.FLOAT:
+        if port.tensor in net.raw:
+            build.raw[port.tensor] = port.name
+        elif port.elem_type == onnx.TensorProto.FLOAT:
             build.quantize(port.name, port.tensor, f"{port.name}/quantize")
         else:
             build.ints[port.tensor] = port.name
+            if port.tensor in net.numbers:
+                build.raw[port.tensor] = port.name
     for step in steps:
         if isinstance(step, Region):
             emit_region(build, step)
+        elif is_host(step):
+            emit_host(build, step)
         else:
             _emit(build, step, per_channel)
     for port in net.outputs:
+        if port.tensor in net.raw:
+            continue
         source = [build.ints[port.tensor]]
         if port.elem_type == onnx.TensorProto.FLOAT:
             inputs = source + list(build.scale_and_zero(port.tensor))

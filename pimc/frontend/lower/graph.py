@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import onnx
 
-from passes.graph import BinaryNode, Graph, LayerNormNode, LrnNode, SoftmaxNode
+from passes.graph import (
+    BinaryNode,
+    Graph,
+    HostNode,
+    LayerNormNode,
+    LrnNode,
+    Node,
+    SoftmaxNode,
+)
+from pimc.frontend.emit.host import partition_of
+from pimc.frontend.lower.host import Partitions, lower_host
 from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
@@ -36,10 +47,12 @@ def lower(reference: onnx.ModelProto) -> Graph:
     reference: as `pimc.frontend.emit` writes it. Value.onnx_name names its integer tensors.
     """
     model = ReferenceModel(reference)
-    state = State(graph_infos(reference))
+    parts = Partitions(model)
+    state = State(graph_infos(reference) | parts.raw_infos())
     regions = {}
     for node in model.nodes:
-        if node.op_type == "QuantizeLinear" and node.output[0] in state.infos:
+        is_chip = partition_of(node) is None
+        if is_chip and node.op_type == "QuantizeLinear" and node.output[0] in state.infos:
             if node.input[0] not in model.makers:
                 continue  # a graph input
             region = find_region(model, state, node)
@@ -47,8 +60,14 @@ def lower(reference: onnx.ModelProto) -> Graph:
                 regions[region.output] = region
     tables = make_tables(list(regions.values()), model.initializers, list(reference.opset_import))
     inputs = _lower_inputs(state, model)
+    lowered: set[str] = set()
     for node in model.nodes:
-        if node.op_type == "QuantizeLinear":
+        part = partition_of(node)
+        if part is not None:
+            if part not in lowered:
+                lower_host(state, model, parts, part)
+            lowered.add(part)
+        elif node.op_type == "QuantizeLinear":
             if node.input[0] in model.makers and node.output[0] in state.infos:
                 lower_quantize(state, model, node, regions, tables)
         elif node.op_type in _LOWERINGS:
@@ -80,6 +99,8 @@ def _wanted_axis(state: State, model: ReferenceModel, tensor: str, name: str) ->
     rank = len(state.infos[tensor].shape)
     is_unbatched = 0 if state.infos[tensor].batched else 1
     for node in model.readers.get(name, []):
+        if partition_of(node) is not None:
+            continue
         if node.op_type in _FIRST_AXIS:
             return min(is_unbatched, max(rank - 1, 0))
         if node.op_type in _LAST_AXIS:
@@ -101,13 +122,14 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
     names = []
     for port in model.proto.graph.output:
         node = model.makers[port.name]
-        tensor = node.input[0]
+        is_raw = partition_of(node) is not None
+        tensor = port.name if is_raw else node.input[0]
         name = state.value_of(tensor)
         axis = next(axis for axis, held in state.held[tensor].values.items() if held == name)
-        is_real = node.op_type == "DequantizeLinear"
+        is_real = node.op_type == "DequantizeLinear" and not is_raw
         if is_real:
             name = state.with_qparams(name, model.qparams(node.input[1], node.input[2]))
-        if name in taken or (not is_real and _needs_scale(state, name)):
+        if name in taken or (not is_real and not is_raw and _needs_scale(state, name)):
             name = state.copy(name, port.name)
         if not is_real:  # the model hands out the integers themselves
             state.values[name] = replace(state.values[name], scale=None)
@@ -150,7 +172,14 @@ def _with_output_names(graph: Graph, model: ReferenceModel) -> Graph:
             node,
             inputs=tuple(renamed.get(name, name) for name in node.inputs),
             output=renamed.get(node.output, node.output),
+            **_renamed_outputs(node, renamed),
         )
         for node in graph.nodes
     )
     return Graph(graph.inputs, tuple(wanted), nodes, values)
+
+
+def _renamed_outputs(node: Node, names: dict[str, str]) -> dict[str, Any]:
+    if not isinstance(node, HostNode):
+        return {}
+    return {"outputs": tuple(names.get(name, name) for name in node.outputs)}

@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pimc.frontend.net import DTYPE_NAMES, Array, QParams
+from pimc.frontend.partitions import read_names
 
 
 class ReferenceModel:
@@ -24,7 +25,7 @@ class ReferenceModel:
         }
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.input):
+            for name in dict.fromkeys(reads_of(node)):
                 self.readers.setdefault(name, []).append(node)
 
     def is_constant(self, name: str) -> bool:
@@ -50,6 +51,11 @@ class ReferenceModel:
         readers = self.readers.get(name, [])
         is_output = any(value.name == name for value in self.proto.graph.output)
         return readers[0] if len(readers) == 1 and not is_output else None
+
+
+def reads_of(node: onnx.NodeProto) -> list[str]:
+    """The tensors that a node reads, those that its subgraphs take from around it included."""
+    return list(read_names(node.input, map(helper.get_attribute_value, node.attribute)))
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

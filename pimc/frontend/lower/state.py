@@ -275,11 +275,11 @@ class State:
         """The finished graph, without nodes and values that no output needs."""
         needed, kept = set(outputs), []
         for node in reversed(self.nodes):
-            if node.output in needed:
+            if needed.intersection(node.results):
                 kept.append(node)
                 needed.update(node.inputs)
         kept.reverse()
-        names = [*inputs, *(node.output for node in kept)]
+        names = [*inputs, *(name for node in kept for name in node.results)]
         values = {name: self.values[name] for name in names}
         return Graph(tuple(inputs), tuple(outputs), tuple(kept), values)
 

@@ -1,0 +1,61 @@
+"""Emit a partition: its float operators as they are, its 8-bit borders by Q and DQ."""
+
+from __future__ import annotations
+
+import onnx
+
+from pimc.frontend.emit.builder import Builder
+from pimc.frontend.net import Op
+from pimc.frontend.partitions import body_of, renamed
+
+MARK = "pimc.partition"  # key of a node's metadata: the partition that it belongs to
+
+
+def emit_host(build: Builder, part: Op) -> None:
+    """Write the operators of a partition, and mark every node of it."""
+    net, start = build.net, len(build.nodes)
+    names: dict[str, str] = {}
+    for name in part.inputs:
+        if net.is_constant(name):
+            names[name] = build.constant(name, net.constant(name))
+        elif name in build.raw:
+            names[name] = build.raw[name]
+        else:
+            names[name] = build.dequantize(name, f"{part.name}/{name}")
+    for op in body_of(part):
+        for name in op.outputs:
+            if name:
+                names[name] = _name(build, name)
+        attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
+        inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
+        build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
+    for name in part.outputs:
+        if name in net.raw:
+            _hand_out(build, name, names[name])
+        else:
+            build.quantize(names[name], name, f"{part.name}/{name}/quantize")
+    for node in build.nodes[start:]:
+        node.metadata_props.add(key=MARK, value=part.name)
+
+
+def _name(build: Builder, tensor: str) -> str:
+    """What a result is called: as the model's output where it is one and stays what it is."""
+    if tensor in build.net.raw:
+        for port in build.net.outputs:
+            if port.tensor == tensor:
+                return port.name
+    return build.unique(f"{tensor}_real")
+
+
+def _hand_out(build: Builder, tensor: str, name: str) -> None:
+    net = build.net
+    build.raw[tensor] = name
+    build.declare(name, tensor, net.types.get(tensor, onnx.TensorProto.FLOAT))
+    for port in net.outputs:
+        if port.tensor == tensor and port.name != name:
+            build.node("Identity", [name], [port.name], f"{port.name}/identity")
+
+
+def partition_of(node: onnx.NodeProto) -> str | None:
+    """The partition that a node of a reference model belongs to."""
+    return next((entry.value for entry in node.metadata_props if entry.key == MARK), None)
