@@ -154,6 +154,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "A warning: the model's own integers cannot be used as they are, so the weights were "
         "turned into floats and quantized per output channel.",
     ),
+    "F225": Code(
+        "no crossbar is used",
+        "Every matrix operator of the model stays on the host, so the chip gains nothing. The "
+        "placement summary says why; `--no-host` makes errors of it.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

@@ -104,10 +104,7 @@ def handed_cycles(
     Each value counts once in either direction, over all links of the global memory.
     """
     made = {
-        name: at
-        for at, stage in enumerate(stages)
-        for node in stage.nodes
-        for name in node.results
+        name: at for at, stage in enumerate(stages) for node in stage.nodes for name in node.results
     }
     users: dict[str, list[int]] = {name: [] for name in made}
     for at, stage in enumerate(stages):
@@ -145,10 +142,7 @@ def _part(mapping: Mapping, stages: Sequence[Stage], first: int, last: int) -> M
     made = {name for node in nodes for name in node.results}
     taken = dict.fromkeys(name for node in nodes for name in node.inputs if name not in made)
     wanted = tuple(
-        name
-        for node in nodes
-        for name in node.results
-        if name in later or name in graph.outputs
+        name for node in nodes for name in node.results if name in later or name in graph.outputs
     )
     handed = (taken.keys() - set(graph.inputs)) | (set(wanted) - set(graph.outputs))
     part = Graph(tuple(taken), wanted, nodes, graph.values, frozenset(handed))

@@ -11,6 +11,7 @@ import numpy as np
 from isa.program import Program
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx
+from pimc.host import host_of
 from pimc.intervals import wilson
 from runtime.machine import Machine
 
@@ -75,7 +76,7 @@ def sweep(
     labels = np.asarray(feeds[LABELS]).reshape(-1) if LABELS in feeds else None
     steps: list[Step] = []
     for bits in range(widest, 0, -1):
-        machine = Machine(program, with_adc_bits(target, bits))
+        machine = Machine(program, with_adc_bits(target, bits), run_partition=host_of(program))
         answers, share = _answers(machine, feeds, samples)
         labels = answers if labels is None else labels
         steps.append(Step(bits, samples, int((answers == labels).sum()), share))

@@ -164,6 +164,7 @@ def compile(
     batch: int = DEFAULT_BATCH,
     seed: int = 0,
     compress: Sequence[str] = (),
+    host: bool = True,
 ) -> CompiledProgram:
     """Compile a float, QDQ or QOperator model for a target; the result is verified and proved.
 
@@ -173,13 +174,14 @@ def compile(
     fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". compress: lossy
     changes of the weights, as `pimc compress` reads them; the report says what they left.
     phases: "auto" to run a model that does not fit in parts, chosen for batches of ``batch``.
+    host: let onnxruntime run what the chip cannot, else refuse it.
     Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     samples = None if calibration is None else _arrays(calibration)
     if samples is not None:
         samples.pop(LABELS, None)
-    frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed)
+    frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed, use_host=host)
     specs = tuple(parse_compression(spec) for spec in compress)
     options = CompileOptions(
         frontend, mapping, tiles, allow_clipping, specs, place=place, phases=phases, batch=batch

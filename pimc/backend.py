@@ -22,10 +22,11 @@ from isa.diagnostics import PimError
 from isa.target import DEFAULT_TARGET
 from pimc import api
 from pimc.data import Array
-from pimc.frontend.build import import_model
+from pimc.frontend.build import FrontendOptions, import_model
 from pimc.frontend.net import OPSET
 from pimc.frontend.normalize import IR_VERSION
 
+_CHIP_ALONE = FrontendOptions(use_host=False)  # what the host would run is not ours to count
 # operators whose second and further inputs may be tensors like the first one
 _SYMMETRIC = frozenset(
     ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Concat", "MatMul", "Where")
@@ -75,7 +76,7 @@ class PimcRep(BackendRep):
         model = with_parameters(self.model, feeds)
         ports = {value.name for value in model.graph.input}
         data = {name: array for name, array in feeds.items() if name in ports}
-        values = import_model(model, None).graph.values
+        values = import_model(model, None, _CHIP_ALONE).graph.values
         batched = {name: values[name].batched for name in data if name in values}
         calibration = {
             name: array if batched.get(name, True) else array[None]
@@ -83,7 +84,7 @@ class PimcRep(BackendRep):
             if array.dtype.kind == "f"
         }
         self.program = api.compile(
-            model, self.target, calibration or None, tiles="auto", allow_clipping=False
+            model, self.target, calibration or None, tiles="auto", host=False
         )
 
 
@@ -117,7 +118,7 @@ class PimcBackend(Backend):
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
         """Whether the frontend takes the model as it is, without bound parameters."""
         try:
-            import_model(model, None)
+            import_model(model, None, _CHIP_ALONE)
         except PimError:
             return False
         return True

@@ -171,14 +171,23 @@ class _Check:
         roles = ("inner", "output") if per_layer else ("output",)
         self.compared = [tensor for tensor in program.tensors if tensor.role in roles]
         sources = integer_sources(reference)
-        self.names = [sources.get(tensor.onnx_name, tensor.onnx_name) for tensor in self.compared]
+        self.names = [
+            t.onnx_name if t.dtype == "f32" else sources.get(t.onnx_name, t.onnx_name)
+            for t in self.compared
+        ]
         batched = {tensor.onnx_name: tensor.batched for tensor in ports(program, "input")}
         is_single = not all(tensor.batched for tensor in self.compared)
+        is_single |= bool(program.partitions)  # the host runs image by image
         self.reference = cache(
             lambda: Oracle(with_outputs(reference, self.names), batched, is_single)
         )
-        self.float = None if float_model is None else Oracle(float_model, batched, is_single)
         self.found = Verification()
+        self.float: Oracle | None = None
+        try:
+            if float_model is not None:
+                self.float = Oracle(float_model, batched, is_single)
+        except PimError as error:  # the program is checked all the same
+            self.found.float_error = error.diagnostics[0].message
 
     def batch_size(self, samples: int) -> int:
         """Samples at a time, so that memory stays flat."""
@@ -242,8 +251,10 @@ class _Check:
 
     def _compare_floats(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
         """Values that the host made and nothing quantized: equal up to float32 rounding."""
-        scale = float(np.abs(theirs).max(initial=0.0)) or 1.0
-        gap = float(np.abs(ours - theirs).max(initial=0.0)) / scale
+        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+        scale = float(np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0)) or 1.0
+        gaps = np.abs(ours[~same].astype(np.float64) - theirs[~same])
+        gap = float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0)) / scale
         known = self.found.floats.get(tensor.onnx_name, 0.0)
         self.found.floats[tensor.onnx_name] = max(known, gap)
 
@@ -273,4 +284,5 @@ class _Check:
 
 
 def _for_onnx(tensor: Tensor, values: Array) -> Array:
-    return values.astype(np.float32) if tensor.scale is not None else values
+    is_real = tensor.scale is not None or tensor.dtype == "f32"
+    return values.astype(np.float32) if is_real else values

@@ -31,6 +31,7 @@ from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
 from pimc.frontend.build import FrontendOptions, Imported, import_model
 from pimc.frontend.load import ModelSource, load_model
+from pimc.placement import placement
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
 from pimc.replication import DEFAULT_POLICY, choose_copies
 from pimc.report import document, program_figures
@@ -253,6 +254,7 @@ def _report(
     found = [program_figures(program, target) for program in programs]
     sums = {name: sum(figures[name] for figures in found) for name in found[0]}
     once = {name: max(figures[name] for figures in found) for name in ("cores", "cores_available")}
+    places = placement(imported.graph, imported.on_host, programs)
     figures = {
         "mapping": options.mapping,
         "replicate": options.replicate,
@@ -262,7 +264,8 @@ def _report(
         **sums,
         **once,
         "dense_columns": dense_columns(imported.graph, target),
-        "host_mac_share": 0.0,
+        "host_mac_share": places["mac_share"]["host"],
+        "placement": places,
         "warnings": [warning.as_json() for warning in imported.warnings],
         "compile_s": round(sum(clock.seconds.values()), 3),
     }

@@ -17,7 +17,7 @@ from runtime.host import RunPartition
 
 
 def host_of(whole: Program | Phases) -> RunPartition | None:
-    """Runs the partitions of a program or of phases; None when there are none, and no onnxruntime is loaded.
+    """Runs the partitions of a program or of phases; None when there are none to run.
 
     Raises PimError R715 for a model that onnxruntime refuses or whose ports do not fit.
     """
@@ -72,7 +72,8 @@ class _Session:
         feeds = {}
         ports = zip(self._ports, self._inputs, values, self._types, strict=True)
         for port, tensor, value, dtype in ports:
-            feeds[port.name] = (value[None] if tensor.batched else value).astype(dtype)
+            single = value[None] if tensor.batched else value
+            feeds[port.name] = np.asarray(single, dtype)
         try:
             return [np.asarray(array) for array in self._session.run(None, feeds)]
         except Exception as error:  # onnxruntime's errors have no common base below Exception

@@ -13,6 +13,7 @@ from isa.diagnostics import Diagnostic, PimError
 from isa.program import Program
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx
+from pimc.host import host_of
 from pimc.intervals import student, wilson
 from runtime.analog_paths import program_device
 from runtime.counters import Counters
@@ -124,10 +125,15 @@ def noise_report(
         raise PimError(Diagnostic("R733", message, hint=hint))
     report = NoiseReport(check_feeds(program, feeds), has_labels=LABELS in feeds)
     scales = full_scales(program, target, feeds)
-    exact = Machine(program, target)
+    exact = Machine(program, target, run_partition=host_of(program))
     for trial in range(trials):
         device = Device(target, trial_seed(seed, trial), scales)
-        machine = Machine(program, target, program_device(program, device, choose_kernel()))
+        machine = Machine(
+            program,
+            target,
+            program_device(program, device, choose_kernel()),
+            host_of(program),
+        )
         right = same = report.exact_right = 0
         for first in range(0, report.samples, batch):
             part = {name: values[first : first + batch] for name, values in feeds.items()}
@@ -165,7 +171,7 @@ def full_scales(
     percentile = transfer.percentile if transfer.range == "percentile" else 100.0
     counting = histograms(program)
     few = {name: values[:CALIBRATION_SAMPLES] for name, values in feeds.items()}
-    _run(Machine(program, target, counting), few, 0)
+    _run(Machine(program, target, counting, host_of(program)), few, 0)
     return {
         (core, name): histogram.full_scale(percentile)
         for core, matrices in counting.items()

@@ -112,6 +112,9 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Crossbars that all copies together may take; default all of the chip.",
 )
+@click.option(
+    "--no-host", is_flag=True, help="Refuse what the chip cannot do, instead of using the host."
+)
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
     "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
@@ -161,7 +164,10 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
         calibration = read_data(arguments["calib"])
         calibration.pop(LABELS, None)
     frontend = FrontendOptions(
-        input_shapes=shapes, calibration_method=arguments["calib_method"], seed=arguments["seed"]
+        input_shapes=shapes,
+        calibration_method=arguments["calib_method"],
+        seed=arguments["seed"],
+        use_host=not arguments["no_host"],
     )
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
     options = CompileOptions(
@@ -249,6 +255,10 @@ def _show(report: dict[str, Any]) -> None:
     )
     if "compression" in report:
         _show_compression(report["compression"])
+    from pimc.placement import placement_lines
+
+    for line in placement_lines(report["placement"]):
+        click.echo(line)
     click.echo("reconstructs: the programmed blocks give back every integer weight")
     if "verify" in report:
         show_verification(report["verify"])

@@ -32,7 +32,7 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
         return False
     kind, rank = op.op_type, len(before)
     if is_host(op):
-        return False  # nobody knows: the host runs image by image
+        return True  # it runs image by image, at batch 1, whatever it does with axis 0
     if is_lookup(net, op):
         return True
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):

@@ -20,7 +20,7 @@ from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_o
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
-from pimc.frontend.place import Stay, place
+from pimc.frontend.place import Stay, host_warnings, place
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net, refuse_other_types
@@ -78,7 +78,9 @@ def import_model(
         refuse_other_types(loaded)
         net, stays = _prepare(loaded, options)
         reference = _quantize(net, calibration, options)
-        return Imported(lower(reference), reference, loaded, stays, tuple(net.notes))
+        graph = lower(reference)
+        notes = (*net.notes, *host_warnings(graph, stays))
+        return Imported(graph, reference, loaded, stays, notes)
     except PimError as error:
         raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
 
@@ -102,7 +104,8 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
             raise
         normalized = normalize(model, shapes, split_batch=False)
     net, stays = _placed(normalized, options)
-    if normalized.is_split and not net.output_tensors() <= net.batched:
+    keeps = net.output_tensors() <= net.batched and not stays  # who knows what the host mixes
+    if normalized.is_split and not keeps:
         net, stays = _placed(normalize(model, shapes, split_batch=False), options)
     check_net(net, plan(net))
     return net, stays

@@ -42,6 +42,22 @@ def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets_of(net), ir_version=IR_VERSION)
 
 
+def partition_model(net: Net, part: Op) -> onnx.ModelProto:
+    """The float operators of a partition as a model of their own, at batch 1."""
+    inputs = [
+        helper.make_tensor_value_info(
+            name, net.types.get(name, onnx.TensorProto.FLOAT), net.shapes[name]
+        )
+        for name in part.inputs
+        if not net.is_constant(name)
+    ]
+    constants = [n for n in part.inputs if net.is_constant(n)]
+    weights = [numpy_helper.from_array(net.constant(name), name) for name in constants]
+    outputs = [onnx.ValueInfoProto(name=name) for name in part.outputs]
+    graph = helper.make_graph(_nodes(part), part.name, inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=opsets_of(net), ir_version=IR_VERSION)
+
+
 def opsets_of(net: Net) -> list[onnx.OperatorSetIdProto]:
     """The operator sets that the nodes of a net belong to."""
     return [

@@ -236,6 +236,9 @@ def build_net(
 
 
 def _op(node: onnx.NodeProto) -> Op:
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            _close(graph)
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return Op(
         node.name or node.output[0],
@@ -245,6 +248,24 @@ def _op(node: onnx.NodeProto) -> Op:
         {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()},
         "" if node.domain == "ai.onnx" else node.domain,
     )
+
+
+def _close(graph: onnx.GraphProto) -> None:
+    """Let a subgraph make its outputs itself: onnxruntime refuses one handed through from around.
+
+    Removing operators that change nothing can leave such an output behind.
+    """
+    made = {name for node in graph.node for name in node.output}
+    made |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for output in graph.output:
+        if output.name not in made:
+            inner = f"{output.name}_inside"
+            graph.node.append(helper.make_node("Identity", [output.name], [inner]))
+            output.name = inner
+    for node in graph.node:
+        for attribute in node.attribute:
+            for deeper in (attribute.g, *attribute.graphs):
+                _close(deeper)
 
 
 def used_inputs(op: Op) -> Iterator[str]:

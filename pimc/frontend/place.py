@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from passes.graph import Graph, MatrixNode
 from pimc.frontend.batch import spread_batch
-from pimc.frontend.net import Net, Op
+from pimc.frontend.export import partition_model
+from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op
 from pimc.frontend.partitions import between, body_of, is_host, partitioned
 from pimc.frontend.regions import plan
-from pimc.frontend.supported import Refusal, label_of, refusals
+from pimc.frontend.session import run_on_zeros
+from pimc.frontend.supported import LARGEST, Refusal, label_of, refusals
 
 _FLOAT = onnx.TensorProto.FLOAT
+_MATRIX_OPS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 RAW_TYPES = {  # what crosses the border as it is -> its type on the machine
     _FLOAT: "f32",
     onnx.TensorProto.BOOL: "s32",
@@ -27,15 +32,19 @@ RAW_TYPES = {  # what crosses the border as it is -> its type on the machine
 
 @dataclass(frozen=True)
 class Stay:
-    """An operator on the host. code: what `--no-host` would refuse it with."""
+    """An operator on the host. code: what `--no-host` would refuse it with.
+
+    macs: multiplications of one image; of matrix operators alone, and 0 for unknown shapes.
+    """
 
     node: str
     op_type: str
     partition: str
     code: str
     reason: str
+    macs: int = 0
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str | int]:
         return dict(self.__dict__)
 
 
@@ -45,6 +54,7 @@ def place(net: Net) -> tuple[Stay, ...]:
     Taking an operator off the chip can take its neighbours with it (they would read types or
     shapes that the chip does not have), so this repeats until nothing moves.
     """
+    _refuse_unknown(net.ops)
     ops, found, inputs = list(net.ops), dict[int, Refusal](), _batched_inputs(net)
     while True:
         net.ops = partitioned(net, ops, found)
@@ -55,8 +65,16 @@ def place(net: Net) -> tuple[Stay, ...]:
         if not more:
             break
         found |= {id(refusal.op): refusal for refusal in more}
+    _refuse_broken(net, found)
     return tuple(
-        Stay(op.name, label_of(op), part.name, found[id(op)].code, found[id(op)].reason)
+        Stay(
+            op.name,
+            label_of(op),
+            part.name,
+            found[id(op)].code,
+            found[id(op)].reason,
+            macs_of(net, op),
+        )
         for part in net.ops
         if is_host(part)
         for op in body_of(part)
@@ -76,7 +94,7 @@ def _raw(net: Net) -> set[str]:
     ports = {port.tensor for port in net.inputs} & net.output_tensors()
     others = {name for name in hosted if net.types.get(name, _FLOAT) != _FLOAT}
     raw = (hosted - touched - ports) | others
-    integers = {port.tensor for port in net.inputs if port.elem_type in (2, 3)}
+    integers = {port.tensor for port in net.inputs if port.elem_type in INT_NAMES}
     return {name for name in raw if name and not net.is_constant(name)} - integers
 
 
@@ -112,12 +130,81 @@ def _problem(net: Net, name: str) -> str | None:
         return "whose shape depends on data"
     if 0 in net.shapes[name]:
         return "which has no elements"
+    if math.prod(net.shapes[name]) > LARGEST:
+        return f"which has {math.prod(net.shapes[name]):,} elements"
     kind = net.types.get(name, _FLOAT)
     if kind not in RAW_TYPES:
         return f"whose elements are {onnx.TensorProto.DataType.Name(kind).lower()}"
     return None
 
 
-def hosted_ops(net: Net) -> Sequence[Op]:
-    """Every operator on the host."""
-    return [op for part in net.ops if is_host(part) for op in body_of(part)]
+def _refuse_broken(net: Net, found: Mapping[int, Refusal]) -> None:
+    """Refuse what the host cannot run either: every partition runs once, on zeros."""
+    findings = Findings()
+    for part in net.ops:
+        if not is_host(part):
+            continue
+        too_large = [op for op in body_of(part) if _is_too_large(net, op)]
+        hint: str | None = None
+        try:
+            if not too_large:
+                run_on_zeros(partition_model(net, part))
+        except PimError as error:
+            hint = f"the host cannot run it either: {error.diagnostics[0].message}"
+        if too_large or hint is not None:
+            for op in too_large or body_of(part):
+                refusal, label = found[id(op)], f"{label_of(op)} `{op.name}`"
+                findings.error(
+                    refusal.code, f"{label}: {refusal.reason}", Location(node=label), hint
+                )
+    findings.raise_if_any()
+
+
+def _is_too_large(net: Net, op: Op) -> bool:
+    return any(math.prod(net.shapes.get(name, ())) > LARGEST for name in op.outputs)
+
+
+def macs_of(net: Net, op: Op) -> int:
+    """Multiplications of a matrix operator for one image, 0 of others or where shapes are open."""
+    if op.op_type not in _MATRIX_OPS or op.domain:
+        return 0
+    shapes = [net.shapes.get(name) for name in (*op.inputs[:2], op.output)]
+    if None in shapes:
+        return 0
+    given, weights, result = (shape or () for shape in shapes)
+    if op.op_type == "Conv":
+        return math.prod(result) * math.prod(weights[1:])
+    if op.op_type == "ConvTranspose":
+        return math.prod(given) * math.prod(weights[1:])
+    depth = given[-2] if op.attributes.get("transA") else given[-1]
+    return math.prod(result) * depth
+
+
+def host_warnings(graph: Graph, stays: Sequence[Stay]) -> tuple[Diagnostic, ...]:
+    """The warning that nothing at all is left for the crossbars."""
+    if not stays or any(isinstance(node, MatrixNode) for node in graph.nodes):
+        return ()
+    return (
+        Diagnostic(
+            "F225",
+            f"no crossbar is used: {len(stays)} operators run on the host",
+            hint="the summary says why for each of them; `pimc ops` lists what the chip does",
+            severity="warning",
+        ),
+    )
+
+
+def _refuse_unknown(ops: Sequence[Op]) -> None:
+    """Refuse operators that the host cannot run either."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+
+    foreign = [op for op in ops if op.domain not in ("", MICROSOFT)]
+    known = {(s.domain, s.name) for s in get_all_operator_schema()} if foreign else set()
+    findings = Findings()
+    for op in foreign:
+        if (op.domain, op.op_type) not in known:
+            label = f"{label_of(op)} `{op.name}`"
+            text = f"{label}: neither the chip nor onnxruntime knows domain {op.domain}"
+            hint = "replace it by operators of ONNX, or cut the model before it"
+            findings.error("F212", text, Location(node=label), hint)
+    findings.raise_if_any()

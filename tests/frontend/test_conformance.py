@@ -12,7 +12,7 @@ from frontend.oracle import differences, random_feeds, run_onnx
 
 from isa.diagnostics import PimError
 from passes.graph import LrnNode
-from pimc.frontend.build import import_model
+from pimc.frontend.build import FrontendOptions, import_model
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "pytorch-converted"
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
@@ -23,6 +23,8 @@ REFUSED = {
     "LogSoftmax": "LogSoftmax",
 }
 
+CHIP_ALONE = FrontendOptions(use_host=False)
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_converted_models_are_exact_or_refused(case: str) -> None:
@@ -30,11 +32,11 @@ def test_converted_models_are_exact_or_refused(case: str) -> None:
     reason = next((text for part, text in REFUSED.items() if part in case), None)
     if reason is not None:
         with pytest.raises(PimError) as caught:
-            import_model(model)
+            import_model(model, None, CHIP_ALONE)
         assert any(reason in diagnostic.message for diagnostic in caught.value.diagnostics)
         return
     feeds = random_feeds(model, 3, 0)
-    found = import_model(model)
+    found = import_model(model, None, CHIP_ALONE)
     values = found.graph.values
     for name in found.graph.inputs:
         if not values[name].batched:
@@ -55,7 +57,7 @@ def test_old_slopes_go_by_channel(case: str) -> None:
         tensor.ParseFromString((data / name).read_bytes())
         tensors.append(onnx.numpy_helper.to_array(tensor))
     port = model.graph.input[0].name
-    found = import_model(model, {port: tensors[0]})
+    found = import_model(model, {port: tensors[0]}, CHIP_ALONE)
     result = run_onnx(found.reference, {port: tensors[0]})[found.graph.outputs[0]]
     step = found.graph.values[found.graph.outputs[0]].scale
     assert step is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ IMAGE = "(float[N,4,6,8] x) => (float[N,C,H,W] y)"
 def refused(
     model: str | Path | bytes | onnx.ModelProto, options: FrontendOptions | None = None
 ) -> tuple[Diagnostic, ...]:
-    """The findings with which a model is refused."""
+    """The findings with which a model is refused where nothing may run on the host."""
+    options = replace(options or FrontendOptions(), use_host=False)
     with pytest.raises(PimError) as caught:
         import_model(model, None, options)
     assert caught.value.exit_code == 3

@@ -77,7 +77,7 @@ MUTATIONS = [
     ),
     ("V403", "-> 1 s8[3, 2]", "-> 1 u8[3, 2]", "the tensor it carries is s8", ".channel"),
     ("V403", "s8[3, 1, 2] of", "u8[3, 1, 2] of", "the types have to be equal", "store "),
-    ("V403", ".buffer sum s32", ".buffer sum f32", "is none of s8, u8, s32", ".buffer sum"),
+    ("V403", ".buffer sum s32", ".buffer sum f32", "is f32, expected s32", "sumpool"),
     ("V404", "kernel=[2 2]", "kernel=[2 1]", "a window has 2 inputs (2 x 1 x 1", "mvm "),
     ("V404", "rows[y..y+2], kernel", "rows[y..y+1], kernel", "windows of 2 rows", "mvm "),
     ("V404", "kernel=[1 3]", "kernel=[1 4]", "1 windows need 4 columns", "sumpool "),
@@ -297,9 +297,56 @@ def test_a_program_of_another_target_is_refused() -> None:
     assert verify(named, TINY) == []
 
 
+HOSTED = """.pim 1
+.input   x  s8[2, 3, 4] of="x" shape=[4 2 3] order=[1 2 0] scale=0.5
+.host    hx s8[2, 3, 4] of="xq" shape=[4 2 3] order=[1 2 0]
+.output  y  f32[1, 1, 5] of="y" shape=[5] order=[0]
+.partition part hx -> y sha256=SHA
+.core 0 "part"
+  .buffer row s8[1, 3, 4] @0x0000
+  loop r = 0..2 {
+    load    row, x[r]
+    store   hx[r], row
+  }
+  host    part
+""".replace("SHA", "ab" * 32)
+
+
+def test_a_program_with_a_partition_is_sound() -> None:
+    assert verify(parse_with_source(HOSTED, None, "host.pim")[0], TINY) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "says"),
+    [
+        ("  host    part\n", "", "V427", "is run 0 times"),
+        ("  host    part\n", "  host part\n  host part\n", "V427", "is run 2 times"),
+        ("  host    part\n", "  loop z = 0..1 {\n    host part\n  }\n", "V427", "is run 2 times"),
+        (".partition part hx ->", ".partition part hx hx ->", "V427", "is taken"),
+        ("-> y sha256", "-> x sha256", "V427", "cannot be an output"),
+        ("part hx ->", "part y ->", "V427", "cannot be an input"),
+        ("part hx ->", "part ->", "V427", "belongs to no partition"),
+        ("part hx ->", "part hz ->", "V401", "not declared"),
+        ("host    part", "host    port", "V401", "no partition"),
+        ("0..2 {", "0..1 {", "V418", "hx"),
+        ("  host    part", "  copy hx[0], row\n  host part", "V421", "role host"),
+    ],
+)
+def test_what_is_wrong_with_a_partition_is_found(old: str, new: str, code: str, says: str) -> None:
+    assert old in HOSTED
+    found = verify(parse_with_source(HOSTED.replace(old, new, 1), None, "host.pim")[0], TINY)
+    assert any(f.code == code and says in f.render() for f in found), [f.render() for f in found]
+
+
+def test_only_the_core_of_a_partition_touches_its_tensors() -> None:
+    other = '.core 1 "else"\n  .buffer row s8[1, 3, 4] @0x0000\n  load row, hx[0]\n'
+    found = verify(parse_with_source(HOSTED + other, None, "host.pim")[0], TINY)
+    assert [f.code for f in found] == ["V427"]
+
+
 def test_every_code_of_the_verifier_is_provoked() -> None:
     provoked = {mutation[0] for mutation in MUTATIONS} | {broken[0] for broken in BROKEN_BLOCKS}
-    assert set(VERIFIER) - provoked == {"V423", "V425"}  # both above
+    assert set(VERIFIER) - provoked == {"V423", "V425", "V427"}  # all in tests of their own
 
 
 def test_check_raises_all_findings_at_once() -> None:
