@@ -133,7 +133,7 @@ def load(path: str | Path) -> Loaded:
     if (folder / PHASES_FILE).is_file():
         hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
         message = f"`{folder}` holds several phases; one program is wanted"
-        raise PimError(Diagnostic("C512", message, Location(str(folder)), hint))
+        raise PimError(Diagnostic("C510", message, Location(str(folder)), hint))
     if not is_container(folder):
         message = f"`{folder}` is no program folder"
         hint = f"a program folder has a `{TEXT_FILE}`"
