@@ -130,7 +130,7 @@ def wanted_axis(state: State, model: ReferenceModel, tensor: str) -> int:
     rank = len(state.infos[tensor].shape)
     for node in model.readers.get(tensor, []):
         if node.op_type in ("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"):
-            return min(1, rank - 1)
+            return min(0 if state.infos[tensor].batched else 1, rank - 1)
     return max(rank - 1, 0)
 
 
