@@ -3,9 +3,12 @@
     python models/fetch.py && python models/architectures.py -o /tmp/networks
     python benchmarks/networks.py /tmp/networks/*.onnx models/fetched/*.onnx light:squeezenet ...
 
+    python benchmarks/networks.py --everything models/resnet8_fmnist.onnx light:squeezenet ...
+
 For each network: CPU seconds and peak memory of `pimc compile`, cores, crossbars, the largest
 difference over all tensors on one random sample (0 LSB is equality), and the share of the float
 model's multiplications that the crossbars do. A refusal is a line, too, with its first message.
+`--everything` compiles with the best mapping and copies of layers, and simulates eight images.
 """
 
 from __future__ import annotations
@@ -55,7 +58,18 @@ def measure(argument: str, folder: Path) -> dict[str, Any]:
         onnx.save(refill_light(model.stem, logits=True), model)
     program = folder / "program.pim"
     shapes = [word for shape in SHAPES.get(model.stem, ()) for word in ("--input-shape", shape)]
-    options = [*shapes, *SETTINGS.get(model.stem, ()), "--tiles", "auto", "-o", str(program)]
+    everything = (
+        ("--mapping", "best", "--replicate", "min-max") if "--everything" in sys.argv else ()
+    )
+    options = [
+        *everything,
+        *shapes,
+        *SETTINGS.get(model.stem, ()),
+        "--tiles",
+        "auto",
+        "-o",
+        str(program),
+    ]
     code, compiled, messages, seconds, memory = pimc("compile", str(model), *options)
     line: dict[str, Any] = {"network": model.stem, "exit": code}
     line |= {"compile_s": round(seconds, 1), "compile_mib": round(memory)}
@@ -68,15 +82,31 @@ def measure(argument: str, folder: Path) -> dict[str, Any]:
     line |= {"verify_s": round(seconds, 1), "verify_mib": round(memory)}
     if code > 1 or not found:
         return line | {"message": messages[-200:]}
-    return line | {
+    line |= {
         "max_abs_diff_lsb": found["max_abs_diff_lsb"],
         "tensors": len(found["layers"]),
         "sqnr_db": found.get("float_sqnr_db"),
     }
+    return line | simulated(program) if everything else line
+
+
+def simulated(program: Path) -> dict[str, Any]:
+    """Time, energy and area of eight images."""
+    _, found, _, seconds, _ = pimc("simulate", str(program), "--images", "8")
+    return {
+        "interval_us": round(found["interval_ns"] / 1e3, 1),
+        "interval_to_bound": round(found["interval_ns"] / found["bound_interval_ns"], 3),
+        "latency_us": round(found["latency_ns"] / 1e3, 1),
+        "dynamic_uj": round(found["energy_pj"]["dynamic"] / 1e6, 1),
+        "static_uj": round(found["energy_pj"]["static"] / 1e6, 1),
+        "area_mm2": round(found["area_mm2"]["total"], 1),
+        "matrix_time": round(found["utilization"]["matrix_time"], 3),
+        "simulate_s": round(seconds, 1),
+    }
 
 
 def main() -> None:
-    for argument in sys.argv[1:]:
+    for argument in (word for word in sys.argv[1:] if word != "--everything"):
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(measure(argument, Path(folder))), flush=True)
 

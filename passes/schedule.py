@@ -144,6 +144,7 @@ def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[s
             worker.core,
             _wanted(stage.head, name, graph, worker),
             _needed(graph, stage.head, name, worker),
+            wiring.lag(stage),
         )
         for name in dict.fromkeys(stage.head.inputs)
         if not is_direct_input(graph, stage.head, name)
@@ -160,6 +161,7 @@ def _side_feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> d
             worker.core,
             share_of(graph.values[name].shape, worker),
             _row_by_row(graph, stage.head, name, worker),
+            wiring.lag(stage) + wiring.own_lag(stage),
         )
         for name in stage.side_inputs()
     }
@@ -203,7 +205,7 @@ def _assemble(target: Target, wiring: Wiring, tables: Tables, drafts: list[CoreD
     depths = queue_depths(events, producer)
     arriving = defaultdict(list)
     for wire in wiring.wires:
-        arriving[wire.target].append(_channel(wire, depths[wire.name]))
+        arriving[wire.target].append((_channel(wire, depths[wire.name]), wire.spare))
     cores: list[Core] = []
     channels: dict[str, Channel] = {}
     findings: list[Diagnostic] = []
@@ -238,7 +240,7 @@ def _channel(wire: Wire, depth: int) -> Channel:
         wire.target,
         wire.dtype,
         wire.shape,
-        depth + wire.spare,
+        depth,
         None,
         wire.carries,
         rows,
@@ -246,7 +248,7 @@ def _channel(wire: Wire, depth: int) -> Channel:
 
 
 def _lay_out(
-    draft: CoreDraft, queues: list[Channel], target: Target
+    draft: CoreDraft, queues: list[tuple[Channel, int]], target: Target
 ) -> tuple[tuple[Buffer, ...], list[Channel]]:
     """Addresses for a core's buffers, then for its queues from the smallest; the rest go global.
 
@@ -262,19 +264,31 @@ def _lay_out(
     return tuple(buffers), _place_queues(queues, address, target.memory.core_bytes)
 
 
-def _place_queues(queues: list[Channel], address: int, limit: int) -> list[Channel]:
-    """Queues from the smallest up, each with its slack, without it, or in global memory."""
-    placed = []
-    for queue in sorted(queues, key=lambda queue: queue.bytes):
+def _place_queues(queues: list[tuple[Channel, int]], address: int, limit: int) -> list[Channel]:
+    """Queues from the smallest up, each with its slack, without it, or in global memory.
+
+    queues: with the messages that they hold besides where room is left, or in global memory.
+    """
+    inside: list[tuple[Channel, int]] = []
+    placed, end = [], address
+    for queue, spare in sorted(queues, key=lambda item: item[0].bytes):
         tight = replace(queue, depth=queue.depth - SLACK)
         for choice in (queue, tight):
-            end = _after(address, choice.bytes)
-            if end <= limit and choice.depth > 0:
-                placed.append(replace(choice, address=address))
-                address = end
+            if choice.depth > 0 and _after(end, choice.bytes) <= limit:
+                inside.append((choice, spare))
+                end = _after(end, choice.bytes)
                 break
         else:
-            placed.append(queue)
+            placed.append(replace(queue, depth=queue.depth + spare))
+    room = limit - end
+    for queue, spare in inside:
+        size = _after(0, queue.bytes)
+        roomy = replace(queue, depth=queue.depth + spare)
+        if spare and _after(0, roomy.bytes) - size <= room:
+            queue = roomy
+            room -= _after(0, roomy.bytes) - size
+        placed.append(replace(queue, address=address))
+        address = _after(address, queue.bytes)
     return placed
 
 

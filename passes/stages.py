@@ -100,7 +100,7 @@ def form_stages(mapping: Mapping, copies: Copies | None = None) -> tuple[Stage, 
 
 def may_replicate(graph: Graph, head: Node) -> bool:
     """Whether copies of a stage can take turns: it has several rows and computes each by itself."""
-    return graph.values[head.output].shape[0] > 1 and not isinstance(head, MoveNode)
+    return graph.values[head.output].shape[0] > 1 and not isinstance(head, MoveNode | HostNode)
 
 
 def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:

@@ -24,8 +24,8 @@ Sent = tuple[str, Range, range | None]  # channel, its share of the channels, it
 class Wire:
     """A channel before its depth and address are known. carries: (tensor, start, stop) or None.
 
-    rows: those it carries, None for all. spare: messages that it holds beyond the proof, so that
-    copies which take turns wait for each other less.
+    rows: those it carries, None for all. spare: messages that it holds beyond the proof where
+    there is room, so that copies which take turns wait for each other less.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Wiring:
     partitions: list[Partition] = field(default_factory=list)
     _makers: dict[str, tuple[Worker, ...]] = field(default_factory=dict)
     _outlets: dict[tuple[str, int], list[Sent]] = field(default_factory=dict)
+    _lags: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         used = {name for node in self.graph.nodes for name in (*node.inputs, *node.results)}
@@ -78,6 +79,21 @@ class Wiring:
                 for name in stage.head.results:
                     whole = Worker(makers[0].core, (0, self.graph.values[name].shape[2]))
                     self._makers[name] = (whole,)
+            self._lags[stage.output] = self.lag(stage) + self.own_lag(stage)
+
+    def lag(self, stage: Stage) -> float:
+        """By how much of an image the input of a stage lags behind, because of copies before it.
+
+        As many rows as a stage has copies are at work at once. Where two ways meet, the rows of
+        the shorter one have to wait that long, and its queues have to hold them.
+        """
+        names = (*stage.head.inputs, *stage.side_inputs())
+        return max((self._lags.get(name, 0.0) for name in names), default=0.0)
+
+    def own_lag(self, stage: Stage) -> float:
+        """What a stage adds to the lag."""
+        copies = stage.workers[0].turn[1]
+        return (copies - 1) / self.graph.values[stage.head.output].shape[0]
 
     def _tensor(self, name: str, value: Value) -> Tensor:
         role = "inner"
@@ -117,10 +133,12 @@ class Wiring:
         core: int,
         wanted: Range | None = None,
         rows: Sequence[range] | None = None,
+        lag: float = 0.0,
     ) -> Feed:
         """Give core ``core`` channels ``wanted`` (all by default) of a value; makes the wires.
 
-        rows: progressions that together are the rows it needs; None for all.
+        rows: progressions that together are the rows it needs; None for all. lag: of what the
+        core waits for, see `lag`.
         """
         value = self.graph.values[name]
         wanted = wanted or (0, value.shape[2])
@@ -137,7 +155,9 @@ class Wiring:
             made = maker.rows(value.shape[0])
             for shared in [made] if rows is None else progressions(made, rows):
                 whole = None if len(shared) == value.shape[0] else shared
-                wire = self._wire(name, maker, core, (low, high), chunks, whole)
+                ahead = math.ceil(max(0.0, lag - self._lags.get(name, 0.0)) * len(shared))
+                spare = (ahead + (0 if whole is None else TURN_SPARE)) * len(chunks)
+                wire = self._wire(name, maker, core, (low, high), chunks, whole, spare)
                 links.append(Link(wire.name, (low, high), whole))
         return Feed(value.shape, wanted, chunks, links=tuple(links), rows=needed)
 
@@ -149,6 +169,7 @@ class Wiring:
         held: Range,
         chunks: tuple[Range, ...],
         rows: range | None,
+        spare: int,
     ) -> Wire:
         value = self.graph.values[name]
         widest = max(last - first for first, last in chunks)
@@ -160,7 +181,7 @@ class Wiring:
             (widest, held[1] - held[0]),
             (self.tensors[name].name, *held),
             rows,
-            0 if rows is None else TURN_SPARE * len(chunks),
+            spare,
         )
         self.wires.append(wire)
         self._outlets.setdefault((name, maker.core), []).append((wire.name, held, rows))
