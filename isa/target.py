@@ -188,15 +188,17 @@ class Target(Section):
         """Return this target, with the mesh grown where it holds fewer cores than needed."""
         return self if cores_needed <= self.cores else self.with_cores(cores_needed)
 
-    def with_nonideal(self, overrides: Mapping[str, str]) -> Target:
-        """Return this target with numbers of its `nonideal` section set: key -> TOML value.
+    def with_overrides(self, overrides: Mapping[str, str]) -> Target:
+        """Return this target with some values set: dotted key -> TOML value.
 
         Raises PimError T104..T109 with everything that is wrong, each at its override.
         """
         document = Document.from_data(self.model_dump(by_alias=True), self.name)
-        return _build(
-            apply_overrides(document, {f"nonideal.{key}": v for key, v in overrides.items()})
-        )
+        return _build(apply_overrides(document, overrides))
+
+    def with_nonideal(self, overrides: Mapping[str, str]) -> Target:
+        """As ``with_overrides``, for numbers of the `nonideal` section: its key -> TOML value."""
+        return self.with_overrides({f"nonideal.{key}": v for key, v in overrides.items()})
 
     def with_index_bytes(self, needed: int) -> Target:
         """Return this target, with index memories that hold ``needed`` bytes; area as their size.

@@ -7,9 +7,15 @@ The models hold shapes and ranges; what must hold *between* numbers is in `isa.t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Count = Annotated[int, Field(ge=1, le=1 << 16)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 32)]
@@ -22,6 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 Encoding = Literal["twos-complement", "sign-magnitude", "offset"]
 Routing = Literal["after-bits", "per-bit"]
+Skip = Literal["none", "group", "group-bit"]
 
 
 class Section(BaseModel):
@@ -34,6 +41,17 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+
+class OptionalSection(Section):
+    """A section that is written without the values that are its defaults."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        fields = type(self).model_fields.items()
+        defaults = {name for name, field in fields if getattr(self, name) == field.get_default()}
+        return {name: value for name, value in written.items() if name not in defaults}
 
 
 class Crossbar(Section):
@@ -97,11 +115,16 @@ class Weights(Section):
     """ISAAC's trick: store a column inverted when its sum is large, which saves one ADC bit."""
 
 
-class Inputs(Section):
+class Inputs(OptionalSection):
     """How activations reach the word lines."""
 
     bits: Literal[8]
     """Bits of an activation, streamed one by one."""
+    skip: Skip = "none"
+    """Operation units that do not fire: `group` where all inputs of the row group are zero (SRE,
+    ISCA 2019), `group-bit` where they are in the input bit at hand (as DyPIM, DATE 2024, activates
+    the lines of ones only). One bit a group, or a group and input bit, is read from the index
+    memory per window; a skipped fire costs nothing else."""
 
 
 class Accumulation(Section):

@@ -7,27 +7,16 @@ has the formula of each number; only a run that asks for noise looks at them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from isa.target_model import BitsKey, Quantity, Section, Text
+from isa.target_model import BitsKey, OptionalSection, Quantity, Text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(ge=0, le=10)]
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
 Seconds = Annotated[float, Field(gt=0, le=1e12)]
-
-
-class OptionalSection(Section):
-    """A section whose defaults mean "ideal"; it is written without them."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = handler(self)
-        fields = type(self).model_fields.items()
-        ideal = {name for name, field in fields if getattr(self, name) == field.get_default()}
-        return {name: value for name, value in written.items() if name not in ideal}
 
 
 class Programming(OptionalSection):

@@ -46,6 +46,7 @@ from pimc.driver import (
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
 from pimc.host import host_of
+from runtime.counters import Counters
 from runtime.machine import Machine
 from runtime.phased import PhasedMachine, machine_of
 
@@ -110,15 +111,20 @@ class CompiledProgram:
         jobs: processes that run the images; the outputs do not depend on it.
         Raises PimError R702, R703 with everything that is wrong with the feeds.
         """
+        return self.run_and_count(feeds, jobs)[0]
+
+    def run_and_count(self, feeds: Samples, jobs: int = 1) -> tuple[dict[str, Array], Counters]:
+        """As ``run``, and what happened on the machine, over all samples and by layer."""
         given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
         check_feeds(self.program, given)
         if self._machine is None:
             self._machine = machine_of(self.whole, self.target, host_of(self.whole))
         machine_feeds = {t.name: to_machine(t, given[t.onnx_name]) for t in self.input_tensors}
         result = self._machine.run(machine_feeds, jobs=jobs)
-        return {
+        outputs = {
             t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name])) for t in self.output_tensors
         }
+        return outputs, result.counters
 
     __call__ = run
 

@@ -67,10 +67,20 @@ class ArrayWork:
         full, rest = np.divmod(spans.count, target.ou.columns)
         cycles = full * per_width[-1] + per_width[rest]
         fires = self._by_crossbar(cycles)
-        routes = self._by_crossbar(self._routes_of_spans())
         if target.accumulation.routing == "per-bit":
-            return np.maximum(fires, routes) * target.inputs.bits
-        return np.maximum(fires * target.inputs.bits, routes)
+            return np.maximum(fires, self.route_cycles) * target.inputs.bits
+        return np.maximum(fires * target.inputs.bits, self.route_cycles)
+
+    @cached_property
+    def route_cycles(self) -> Int64:
+        """Cycles in which the routes leave each crossbar, once per window or per input bit."""
+        return self._by_crossbar(self._routes_of_spans())
+
+    @cached_property
+    def mask_bits(self) -> int:
+        """Bits read per window that say which groups fire, where the target skips the others."""
+        per_group = {"none": 0, "group": 1, "group-bit": self.target.inputs.bits}
+        return self.blocks.groups * per_group[self.target.inputs.skip]
 
     @cached_property
     def window_cycles(self) -> int:

@@ -107,7 +107,7 @@ class Binder:
     def multiplier(self, matrix: str, windows: int) -> Callable[[Array, Array, int], int]:
         """The product with a matrix: inputs, output, index of the first image -> saturations."""
         crossbars = self.matrices[matrix]
-        if not isinstance(crossbars, AnalogCrossbars):
+        if not isinstance(crossbars, AnalogCrossbars | InputZeros):
             return lambda u, out, first: crossbars.multiply(u, out)
         done = self.progress
 

@@ -20,7 +20,8 @@ from isa.target import Target
 from runtime.area import Extent, source_of
 from runtime.core_view import Catalogue, CoreView
 from runtime.counters import with_trips
-from runtime.events import ADC_CONVERSION, GLOBAL_BIT, Context, events_of
+from runtime.events import ADC_CONVERSION, GLOBAL_BIT, Context, events_of, spared_events
+from runtime.skips import Skips
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "adc": (ADC_CONVERSION,),
@@ -73,7 +74,8 @@ def prices(target: Target) -> dict[str, Price]:
 class LayerCost:
     """One layer, per image. events: counts by kind. macs: products that the stored cells stand for.
 
-    fires: operation units fired. programming: one-time events of writing the weights.
+    fires: operation units, of which fires_skipped found no input, on average of a run, where the
+    target skips those. programming: one-time events of writing the weights.
     """
 
     name: str
@@ -81,6 +83,7 @@ class LayerCost:
     programming: dict[str, float] = field(default_factory=dict)
     macs: int = 0
     fires: int = 0
+    fires_skipped: float = 0.0
     crossbars: int = 0
 
 
@@ -117,6 +120,7 @@ class Cost:
             _add(total.programming, layer.programming)
             total.macs += layer.macs
             total.fires += layer.fires
+            total.fires_skipped += layer.fires_skipped
             total.crossbars += layer.crossbars
         return total
 
@@ -146,11 +150,15 @@ class Cost:
 
 
 def price_program(
-    program: Program, target: Target, ones: Mapping[str, float] | None = None
+    program: Program,
+    target: Target,
+    ones: Mapping[str, float] | None = None,
+    skips: Skips | None = None,
 ) -> Cost:
     """What one image of a program costs.
 
     ones: share of one bits among the input bits of a layer, by layer, as a run has measured it.
+    skips: what the run has skipped; without it every operation unit fires.
     """
     catalogue, layers = Catalogue.of(program), dict[str, LayerCost]()
     programming = cells = pes = crossbars = 0
@@ -162,6 +170,8 @@ def price_program(
         pes += len({crossbar // target.hierarchy.crossbars_per_pe for crossbar in taken})
         programming = max(programming, rows)
         cells += stored
+    if skips is not None:
+        _take_skips(skips, layers)
     used = Extent(len(program.cores), pes, crossbars, _routers(program.cores, target))
     row_cycles = target.events.cell_set.cycles * target.device.write_repeats
     cost = Cost(target, layers, used, cells, programming * row_cycles)
@@ -180,6 +190,15 @@ def _count_stream(context: Context, layers: dict[str, LayerCost]) -> None:
             work, windows = view.work(instruction.matrix), times * view.shape(instruction.into)[1]
             layer.macs += windows * work.products
             layer.fires += windows * work.units * view.target.inputs.bits
+
+
+def _take_skips(skips: Skips, layers: Mapping[str, LayerCost]) -> None:
+    """Take off what an average image of a run has skipped."""
+    for name, spared in skips.layers.items():
+        layer = layers[name]
+        layer.fires_skipped = spared.fires_skipped / skips.images
+        events = spared_events(spared).items()
+        _add(layer.events, {event: count / skips.images for event, count in events}, -1)
 
 
 def _count_matrices(view: CoreView, layers: dict[str, LayerCost]) -> tuple[set[int], int, int]:

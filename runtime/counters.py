@@ -1,7 +1,7 @@
-"""What a run costs in events, per layer: known from the text alone, except for the saturations.
+"""What a run costs in events, per layer: known from the text alone, but for what the data decides.
 
 Control flow never depends on data, so one walk over the text gives every count; a run only adds
-the conversions that clipped.
+the conversions that clipped and the fires that were skipped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from isa.target import Target
 class LayerCounters:
     """Events of one layer; all counts, `_bytes` in bytes.
 
-    windows: input vectors that a matrix took. ou_fires: operation units fired, per input bit.
+    windows: input vectors that a matrix took. ou_fires: operation units per input bit, of which
+    fires_skipped found no input, where the target skips those (conversions are of all).
     conversions: ADC conversions, one per stored column and input bit. route_adds: additions of a
     column's sum to an output. vector_elements: elements that vector instructions wrote.
     """
 
     windows: int = 0
     ou_fires: int = 0
+    fires_skipped: int = 0
     conversions: int = 0
     route_adds: int = 0
     saturations: int = 0
@@ -96,7 +98,7 @@ class Counters:
 
 
 def count_program(program: Program, target: Target) -> Counters:
-    """The counters of one image, without saturations."""
+    """The counters of one image, without saturations and skips."""
     counters = Counters()
     tensors = {tensor.name: tensor for tensor in program.tensors}
     for core in program.cores:

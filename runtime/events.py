@@ -3,7 +3,7 @@
 One function per instruction class, as with the executors and the durations. The kinds are those
 of the target's ``events``, and ADC_CONVERSION and GLOBAL_BIT. Nothing here depends on data, save
 for the share of input bits that are one, which drives cells (ONES_SHARE where no run has
-measured it).
+measured it), and for what a run has skipped.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from isa.instruction import Instruction
 from isa.operands import Region
 from runtime.core_view import CoreView, beats
 from runtime.durations import gathered_words
+from runtime.input_zeros import Spared
 from runtime.lanes import VECTOR_CLASSES, lane_steps
 
 ADC_CONVERSION: Final = "adc_conversion"
@@ -179,8 +180,23 @@ def mvm(context: Context, i: Mvm) -> dict[str, float]:
         "output_write": routings * work.output_updates * words,
         "input_write": windows * sum(writes),
         "input_fetch": steps * sum(fetches),
-        "index_read": windows * view.index_beats(work.table_bits),
+        "index_read": windows * sum(map(view.index_beats, (work.table_bits, work.mask_bits))),
         **found,
+    }
+
+
+def spared_events(spared: Spared) -> dict[str, float]:
+    """Events that do not happen where fires are skipped.
+
+    Cells are not among them: only ones drive cells, and a skipped fire has none. Routes are
+    taken all the same.
+    """
+    return {
+        "word_line_drive": spared.lines_skipped,
+        "row_select": spared.lines_skipped,
+        "sample_hold": spared.conversions_skipped,
+        ADC_CONVERSION: spared.conversions_skipped,
+        "shift_add": spared.conversions_skipped,
     }
 
 

@@ -17,6 +17,7 @@ from isa.target import Target
 from runtime import execute, host, normalize, vector
 from runtime.binding import Programmed
 from runtime.counters import Counters, count_program
+from runtime.input_zeros import counting_crossbars, fires_skipped
 from runtime.kernel import choose_kernel
 from runtime.parallel import in_processes, shares
 from runtime.paths import Crossbars
@@ -41,7 +42,12 @@ class RunResult:
 
 
 def exact_crossbars(program: Program, target: Target) -> Mapping[int, Mapping[str, Programmed]]:
-    """Every matrix on its quickest exact path. Raises PimError R720."""
+    """Every matrix on its quickest exact path; it counts zeros where the target skips them.
+
+    Raises PimError R720.
+    """
+    if target.inputs.skip != "none":
+        return counting_crossbars(program, target)
     kernel = choose_kernel()
     return {
         core.index: {
@@ -109,6 +115,7 @@ class Machine:
         """Run the images of ``share`` one after another, as many in lockstep as memory takes."""
         images = share.stop - share.start
         clipped = Counters()
+        skipped_before = fires_skipped(self.program, self.target, self._crossbars)
         chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
         parts = []
         for first in range(share.start, share.stop, chunk):
@@ -122,6 +129,9 @@ class Machine:
         counters = self._events.scaled(images)
         for name, layer in clipped.layers.items():
             counters.layer(name).add(layer)
+        skipped = fires_skipped(self.program, self.target, self._crossbars)
+        for name, count in skipped.items():
+            counters.layer(name).fires_skipped += count - skipped_before[name]
         outputs, tensors = zip(*parts, strict=True)
         return RunResult(_join(outputs), counters, _join(tensors))
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from isa.catalog import Host, Load, Recv, Send, Store
+from isa.catalog import Host, Load, Mvm, Recv, Send, Store
 from isa.instruction import Instruction
 from isa.program import Channel
 from isa.target import Target
 from runtime.core_view import CoreView, global_transfer_cycles
 from runtime.links import Hop, Mesh
+from runtime.skips import Skips
 from runtime.stream_table import CoreTable
 from runtime.timeline import REASONS
 
@@ -38,7 +39,9 @@ class Step:
     waits: (times, number, numbers per image) of all that must have happened. issue: cycle at
     which the core hands it out, from the start of its image. transfer: cycles on a link of the
     global memory, 0 for none. path: links of its message on the mesh, flits: cycles on each.
-    done: what its end completes besides: the arrival of a message, or a credit.
+    done: what its end completes besides: the arrival of a message, or a credit. spared: cycles
+    by which occupancy and latency are shorter, by image of a run; image after image, again and
+    again.
     """
 
     waits: tuple[tuple[Times, int, int], ...]
@@ -48,6 +51,7 @@ class Step:
     transfer: int = 0
     path: tuple[Hop, ...] | None = None
     done: Times | None = None
+    spared: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -85,8 +89,10 @@ class Message:
 class Wiring:
     """Makes the units of all cores; a step refers to what it waits for instead of naming it."""
 
-    def __init__(self, target: Target, channels: Mapping[str, Channel], mesh: Mesh) -> None:
-        self._target, self._channels = target, channels
+    def __init__(
+        self, target: Target, channels: Mapping[str, Channel], mesh: Mesh, skips: Skips | None
+    ) -> None:
+        self._target, self._channels, self._skips = target, channels, skips
         self._paths = {
             c.name: mesh.path(c.source, c.target)
             for c in channels.values()
@@ -126,7 +132,7 @@ class Wiring:
     def _add_steps(
         self, table: CoreTable, index: int, units: list[Unit], unit: Unit, fetch: int
     ) -> None:
-        plan, sent = table.units[index], Counter[str]()
+        plan, sent, windows = table.units[index], Counter[str](), Counter[str]()
         static = [table.static[step] for step in plan.steps]
         totals = Counter(s.instruction.channel for s in static
                          if isinstance(s.instruction, Send | Recv))  # fmt: skip
@@ -140,11 +146,12 @@ class Wiring:
                 sent[i.channel] += 1
                 done = (self._arrivals if isinstance(i, Send) else self._credits)[i.channel]
                 path = self._paths.get(i.channel) if isinstance(i, Send) else None
-            transfer = self._transfer(table.view, i)
-            made = Step(
-                tuple(waits), place * fetch, lasts.occupancy, lasts.latency, transfer, path, done
-            )
-            unit.steps.append(made)
+            spared: tuple[int, ...] = ()
+            if isinstance(i, Mvm) and self._skips is not None:
+                spared = self._skips.spared_cycles(table.view, i, windows[i.matrix])
+                windows[i.matrix] += table.view.shape(i.into)[1]
+            times = (lasts.occupancy, lasts.latency, self._transfer(table.view, i))
+            unit.steps.append(Step(tuple(waits), place * fetch, *times, path, done, spared))
 
     def _wait(self, i: Send | Recv, number: int) -> tuple[Times, int]:
         """What the message ``number`` of an image waits for besides hazards."""

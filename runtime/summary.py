@@ -127,6 +127,7 @@ def _layer(
         "crossbars": layer.crossbars,
         "macs": layer.macs,
         "fires": layer.fires,
+        "fires_skipped": layer.fires_skipped,
         "interval_ns": time.interval * ns,
         "first_start_ns": (time.first or 0) * ns,
         "first_end_ns": time.last * ns,

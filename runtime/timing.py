@@ -18,19 +18,24 @@ from isa.target import Target
 from runtime.core_view import Catalogue, CoreView
 from runtime.links import GlobalMemory, Mesh
 from runtime.motion import Message, Step, Times, Unit, Wiring
+from runtime.skips import Skips
 from runtime.stream_table import CoreTable, core_table
 from runtime.timeline import REASONS, Timeline, UnitTime
 
 _ISSUE, _GLOBAL = REASONS.index("issue"), REASONS.index("global memory")
 
 
-def simulate(program: Program, target: Target, images: int = 1) -> Timeline:
+def simulate(
+    program: Program, target: Target, images: int = 1, skips: Skips | None = None
+) -> Timeline:
     """Run ``images`` images through the program's pipeline; values are not computed.
 
     target: as large as the program needs (``Target.with_mesh``). images: at least 1.
+    skips: what a run has skipped; image k takes the times of the run's image k modulo their
+    number. Without it every operation unit fires.
     Raises PimError R711 when cores wait for each other for ever.
     """
-    return simulate_tables(program, target, core_tables(program, target), images)
+    return simulate_tables(program, target, core_tables(program, target), images, skips)
 
 
 def core_tables(program: Program, target: Target) -> list[CoreTable]:
@@ -40,22 +45,30 @@ def core_tables(program: Program, target: Target) -> list[CoreTable]:
 
 
 def simulate_tables(
-    program: Program, target: Target, tables: list[CoreTable], images: int
+    program: Program,
+    target: Target,
+    tables: list[CoreTable],
+    images: int,
+    skips: Skips | None = None,
 ) -> Timeline:
     """As ``simulate``, with tables that are already there."""
     if images < 1:
         raise ValueError(f"a simulation takes at least one image, not {images}")
-    return _Simulation(program, target, tables, images).run()
+    return _Simulation(program, target, tables, images, skips).run()
 
 
 def simulate_alone(
-    program: Program, target: Target, tables: list[CoreTable], messages: Mapping[str, int]
+    program: Program,
+    target: Target,
+    tables: list[CoreTable],
+    messages: Mapping[str, int],
+    skips: Skips | None = None,
 ) -> Timeline:
     """One image through some cores of a program, as if the others had done all they can.
 
     messages: per image, by channel.
     """
-    alone = _Simulation(program, target, tables, 1)
+    alone = _Simulation(program, target, tables, 1, skips)
     alone.wiring.open_ends({table.core for table in tables}, messages)
     return alone.run()
 
@@ -64,12 +77,17 @@ class _Simulation:
     """The state of one simulation."""
 
     def __init__(
-        self, program: Program, target: Target, tables: list[CoreTable], images: int
+        self,
+        program: Program,
+        target: Target,
+        tables: list[CoreTable],
+        images: int,
+        skips: Skips | None,
     ) -> None:
         self.target, self.tables, self.images = target, tables, images
         self.mesh, self.memory = Mesh(target), GlobalMemory(target)
         channels = {channel.name: channel for channel in program.channels}
-        self.wiring = Wiring(target, channels, self.mesh)
+        self.wiring = Wiring(target, channels, self.mesh, skips)
         self.units = [self.wiring.units(table) for table in tables]
         self.heap: list[tuple[int, int, int, int, Message | Unit]] = []
         self.events = 0
@@ -123,9 +141,14 @@ class _Simulation:
 
     def _end(self, unit: Unit, step: Step, start: int, ready: list[Unit]) -> None:
         """Note the end of an instruction that started at ``start`` and wake who waits for it."""
-        unit.busy += step.occupancy
-        unit.free = start + step.occupancy
-        end = start + step.latency
+        occupancy, latency = step.occupancy, step.latency
+        if step.spared:
+            image = (len(unit.starts) - 1) // len(unit.steps)
+            less = step.spared[image % len(step.spared)]
+            occupancy, latency = occupancy - less, latency - less
+        unit.busy += occupancy
+        unit.free = start + occupancy
+        end = start + latency
         _note(unit.ends, end, ready)
         if step.path is not None:
             assert step.done is not None, "a message arrives somewhere"

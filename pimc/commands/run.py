@@ -55,13 +55,18 @@ def run_command(
     else:
         feeds = read_data(source, samples)
         feeds.pop(LABELS, None)
-    outputs = loaded.run(feeds, jobs)
+    outputs, counters = loaded.run_and_count(feeds, jobs)
     if output is not None:
         write_data(output, outputs)
     shapes = {name: list(values.shape) for name, values in outputs.items()}
     if as_json:
         written = None if output is None else str(output)
-        figures = {"program": str(program), "outputs": shapes, "written": written}
+        figures = {
+            "program": str(program),
+            "outputs": shapes,
+            "written": written,
+            "counters": counters.as_json(),
+        }
         show_json(document("run", figures, loaded.target, (program, source)))
     else:
         show_table(("output", "shape", "largest"), _rows(outputs))

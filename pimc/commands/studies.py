@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pimc.commands.options import json_option
+from pimc.commands.options import json_option, override_option, read_pairs
 from pimc.commands.phases import show_figures, simulate_phases
 from pimc.console import show_json, show_table
 from pimc.report import document
 
 if TYPE_CHECKING:
-    from isa.container import Loaded
-    from runtime.input_zeros import ZeroCounts
+    from isa.program import Program
+    from isa.target import Target
+    from runtime.input_zeros import InputZeros, ZeroCounts
+    from runtime.skips import Skips
     from runtime.timeline import Timeline
 
 WORST_LINKS = 3  # that `simulate` names
@@ -36,6 +39,7 @@ PAPERS = ("prap-pim", "yu", "pattpim")
 )
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many of --input.")
 @click.option("--no-overlap", is_flag=True, help="Also the time of an image layer after layer.")
+@override_option
 @json_option
 def simulate(
     program: Path,
@@ -44,50 +48,71 @@ def simulate(
     source: Path | None,
     samples: int | None,
     no_overlap: bool,
+    overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Simulate PROGRAM in time: interval, latency, energy, area, utilization.
 
     With --input, the energy of the array comes from the one bits of a run, and the operation
-    units whose inputs are all zero are counted, which a chip could skip. Times and all other
-    energies take no skips.
+    units whose inputs are all zero are counted. Where the target skips those (--set
+    inputs.skip=group-bit, or group), times and energies are those without them; image k of
+    --images then takes the times of sample k, and after the last one of the first again.
     """
     from isa import container, verify
-    from runtime.cost import price_program
-    from runtime.summary import summary
-    from runtime.timing import simulate as run
     from runtime.trace import write_trace
     from runtime.unpipelined import layer_by_layer
 
     if samples is not None and source is None:
         raise click.UsageError("--samples needs --input")
     if (program / container.PHASES_FILE).is_file():
-        if trace is not None or source is not None or no_overlap:
+        if trace is not None or source is not None or no_overlap or overrides:
             hint = f"give one phase, {program / container.phase_folder(0)}"
-            raise click.UsageError(f"--trace, --input, --no-overlap take one program: {hint}")
+            options = "--trace, --input, --no-overlap, --set"
+            raise click.UsageError(f"{options} take one program: {hint}")
         simulate_phases(program, images, as_json)
         return
     loaded = container.load(program)
-    verify.check(loaded.program, loaded.target, loaded.source)
-    timeline = run(loaded.program, loaded.target, images)
-    zeros = {} if source is None else _zeros(loaded, source, samples)
-    ones = {name: counts.ones for name, counts in zeros.items()}
-    cost = price_program(loaded.program, loaded.target, ones)
-    found = summary(loaded.program, loaded.target, images, timeline, cost)
-    if source is not None:
-        found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
+    target = loaded.target.with_overrides(read_pairs(overrides, "--set", "KEY=VALUE"))
+    text = replace(loaded.program, target_sha256=target.sha256)
+    verify.check(text, target, loaded.source)
+    found, timeline, zeros, skips = _simulate(text, target, images, source, samples)
     if trace is not None:
         write_trace(timeline, trace)
     if no_overlap:
-        alone = layer_by_layer(loaded.program, loaded.target)
+        alone = layer_by_layer(text, target, skips)
         found["no_overlap"] = {
             "interval_ns": sum(alone.values()) * timeline.cycle_ns,
             "layers": {name: cycles * timeline.cycle_ns for name, cycles in alone.items()},
         }
     if as_json:
-        show_json(document("simulate", found, loaded.target, (program, source)))
+        show_json(document("simulate", found, target, (program, source)))
     else:
         _show(found, timeline, zeros)
+
+
+def _simulate(
+    program: Program, target: Target, images: int, source: Path | None, samples: int | None
+) -> tuple[dict[str, Any], Timeline, dict[str, ZeroCounts], Skips | None]:
+    """Figures and times; what a run on the samples of ``source`` has counted and skipped."""
+    from runtime.cost import price_program
+    from runtime.input_zeros import counts_by_layer
+    from runtime.skips import skips_of
+    from runtime.summary import summary
+    from runtime.timing import simulate
+
+    zeros: dict[str, ZeroCounts] = {}
+    skips = None
+    if source is not None:
+        crossbars = _run_counting(program, target, source, samples)
+        zeros, skips = counts_by_layer(program, crossbars), skips_of(program, target, crossbars)
+    timeline = simulate(program, target, images, skips)
+    ones = {name: counts.ones for name, counts in zeros.items()}
+    cost = price_program(program, target, ones, skips)
+    found = summary(program, target, images, timeline, cost)
+    found["input_skip"] = {"target": target.inputs.skip, "taken": skips is not None}
+    if source is not None:
+        found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
+    return found, timeline, zeros, skips
 
 
 def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts]) -> None:
@@ -105,25 +130,36 @@ def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts
     show_table(*wait_table(found, timeline))
     for link, waited_ns in link_waits(timeline)[:WORST_LINKS]:
         click.echo(f"messages wait {waited_ns / 1e3:,.2f} us per image for link {link}")
+    skip = found["input_skip"]
+    said = f"inputs.skip = {skip['target']}: " if skip["taken"] else "not "
     if zeros:
-        click.echo("operation units with zero inputs, % of all fires (not skipped in the figures)")
+        click.echo(
+            f"operation units with zero inputs, % of all fires ({said}skipped in the figures)"
+        )
         show_table(("layer", "all bits zero", "bit by bit"), _zero_rows(zeros))
+    elif skip["target"] != "none":
+        click.echo(
+            "the chip skips zero inputs, but there are none without --input: no skip is taken"
+        )
 
 
-def _zeros(loaded: Loaded, source: Path, samples: int | None) -> dict[str, ZeroCounts]:
-    """Run a program on samples and count the zeros among the inputs of its layers."""
+def _run_counting(
+    program: Program, target: Target, source: Path, samples: int | None
+) -> dict[int, dict[str, InputZeros]]:
+    """Run a program on samples; its crossbars have counted the zeros among their inputs."""
     from pimc.data import LABELS, check_feeds, ports, read_data, to_machine
-    from runtime.input_zeros import counting_crossbars, counts_by_layer
+    from pimc.host import host_of
+    from runtime.input_zeros import counting_crossbars
     from runtime.machine import Machine
 
     feeds = read_data(source, samples)
     feeds.pop(LABELS, None)
-    check_feeds(loaded.program, feeds)
-    crossbars = counting_crossbars(loaded.program, loaded.target)
-    inputs = ports(loaded.program, "input")
-    machine = Machine(loaded.program, loaded.target, crossbars)
+    check_feeds(program, feeds)
+    crossbars = counting_crossbars(program, target, keeps_times=True)
+    inputs = ports(program, "input")
+    machine = Machine(program, target, crossbars, host_of(program))
     machine.run({tensor.name: to_machine(tensor, feeds[tensor.onnx_name]) for tensor in inputs})
-    return counts_by_layer(loaded.program, crossbars)
+    return crossbars
 
 
 def _zero_rows(zeros: dict[str, ZeroCounts]) -> list[tuple[str, str, str]]:

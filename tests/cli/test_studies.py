@@ -56,6 +56,64 @@ def test_simulate_counts_the_zeros_of_real_inputs_and_prices_the_array_by_them(
     assert "not skipped in the figures" in run("simulate", program, *real).stdout
 
 
+def test_simulate_takes_the_skips_of_a_chip_that_skips(tmp_path: Path) -> None:
+    program = tmp_path / "lenet.pim"
+    assert run("compile", LENET, "--calib", CALIBRATION, "-o", program).exit_code == 0
+    real, skip = ("--input", CALIBRATION, "--samples", 4), ("--set", "inputs.skip=group-bit")
+    plain = json.loads(run("simulate", program, *real, "--json").stdout)
+    found = json.loads(run("simulate", program, *real, *skip, "--json").stdout)
+    assert plain["input_skip"] == {"target": "none", "taken": False}
+    assert found["input_skip"] == {"target": "group-bit", "taken": True}
+    assert found["target_sha256"] != plain["target_sha256"]
+    for key in ("interval_ns", "latency_ns"):
+        assert found[key] < plain[key]
+    energies = ("adc", "accumulation", "array")
+    assert all(found["energy_pj"][key] < plain["energy_pj"][key] for key in energies)
+    for key in ("network", "vector", "control"):
+        assert found["energy_pj"][key] == plain["energy_pj"][key]
+    for layer in found["layers"]:
+        spared = found["input_zeros"].get(layer["name"], {"group-bit": {"fires_skipped": 0}})
+        assert 4 * layer["fires_skipped"] == spared["group-bit"]["fires_skipped"]
+    assert "inputs.skip = group-bit: skipped" in run("simulate", program, *real, *skip).stdout
+    without = run("simulate", program, *skip)
+    assert "no skip is taken" in without.stdout
+    taken_none = json.loads(run("simulate", program, *skip, "--json").stdout)
+    assert taken_none["input_skip"] == {"target": "group-bit", "taken": False}
+    assert taken_none["interval_ns"] == plain["interval_ns"]
+
+
+def test_simulate_takes_changed_numbers_of_the_target_unless_the_program_forbids_them(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "lenet.pim"
+    assert run("compile", LENET, "--calib", CALIBRATION, "-o", program).exit_code == 0
+    plain = json.loads(run("simulate", program, "--json").stdout)
+    serial = run("simulate", program, "--set", "ou.pipelined=false", "--json")
+    assert json.loads(serial.stdout)["interval_ns"] > 1.5 * plain["interval_ns"]
+    for change, code in (("input.skip=group", "T104"), ("crossbar.rows=32", "V410")):
+        refused = run("simulate", program, "--set", change)
+        assert refused.exit_code == 3
+        assert code in refused.stderr
+
+
+def test_run_and_verify_count_the_skipped_fires_of_each_layer(tmp_path: Path) -> None:
+    program = tmp_path / "lenet.pim"
+    compiled = ("compile", LENET, "--calib", CALIBRATION, "-o", program)
+    assert run(*compiled, "--set", "inputs.skip=group-bit").exit_code == 0
+    samples = ("--samples", 4, "--json")
+    ran = json.loads(run("run", program, "--input", CALIBRATION, *samples).stdout)
+    jobs = run("run", program, "--input", CALIBRATION, "--jobs", 2, *samples).stdout
+    verified = json.loads(run("verify", program, "--data", CALIBRATION, *samples).stdout)
+    simulated = json.loads(run("simulate", program, "--input", CALIBRATION, *samples).stdout)
+    assert verified["equal"]
+    assert ran["counters"] == verified["counters"] == json.loads(jobs)["counters"]
+    for name, zeros in simulated["input_zeros"].items():
+        layer = ran["counters"]["layers"][name]
+        assert layer["ou_fires"] == zeros["fires"]
+        assert layer["fires_skipped"] == zeros["group-bit"]["fires_skipped"]
+    assert ran["counters"]["total"]["fires_skipped"] > 0
+
+
 def test_samples_without_input_are_refused(tmp_path: Path) -> None:
     result = run("simulate", tmp_path, "--samples", 3)
     assert result.exit_code == 2
