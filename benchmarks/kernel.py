@@ -4,7 +4,7 @@
 
 The work: a matrix-vector product of 8-bit inputs with 8-bit weights. pimc does it as a crossbar
 does, 9 word lines at a time in 1-bit cells, exactly: with a wide ADC ("proved"), or with a 3-bit
-ADC that saturates ("clipped", and the two methods it falls back to, forced). The others have no
+ADC that saturates ("clipped", and the methods it falls back to, forced). The others have no
 crossbar model. CPU time, best of several; read the ratios, since a loaded machine moves both.
 "All clip" has every cell set and large inputs, so that most conversions saturate. Whole networks
 run 64 images; a rate there is images. At the end, what `BARS` asks for, met or not.
@@ -112,7 +112,9 @@ def crossbar_calls(
     calls: dict[str, Callable[[], object]] = {}
     ways = [("pimc proved", 15, "auto"), ("pimc clipped 3 bit", 7, "auto")]
     if kernel.extension is not None:
-        ways += [(f"pimc clipped 3 bit, {path}", 7, path) for path in ("table", "popcount")]
+        ways += [
+            (f"pimc clipped 3 bit, {path}", 7, path) for path in ("sliced", "table", "popcount")
+        ]
     for name, adc_max, path in ways:
         crossbars = Crossbars(blocks, adc_max, replace(kernel, path=path))
         out = np.empty((len(u), weights.shape[1]), np.int32)

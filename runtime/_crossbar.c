@@ -1,10 +1,11 @@
 /* The crossbar kernel: exact integer products, with and without the clip of the ADC.
  *
  * gemm    u8 [windows, inputs] x s8 weights: the linear path, where no conversion can clip.
- * serial  the bit-serial path of the block form, every conversion clipped. Three methods, one
- *         answer: "table" adds tabulated column sums, "popcount" counts bits, and "excess" takes
- *         the linear product that is in `out` already and subtracts what the ADC cuts off,
- *         looking only where enough inputs and cells are set for a clip to be possible.
+ * serial  the bit-serial path of the block form, every conversion clipped. Four methods, one
+ *         answer: "table" adds tabulated column sums, "popcount" counts bits, and "excess" and
+ *         "sliced" take the linear product that is in `out` already and subtract what the ADC
+ *         cuts off: one window at a time, looking only where enough inputs and cells are set for
+ *         a clip to be possible, or 64 windows at a time.
  * NumPy's runtime/crossbar.py:block_product is the oracle.
  *
  * No state, no threads, no allocation inside a loop, the GIL released. All sizes are checked
@@ -86,7 +87,7 @@ PyDoc_STRVAR(plan_doc,
 PyDoc_STRVAR(serial_doc,
              "serial(plan, u, out, method, level)\n--\n\n"
              "Bit-serial product with the clip; returns the number of saturated conversions.\n"
-             "Methods 'excess' and 'auto' expect the linear product in out.");
+             "Methods 'excess', 'sliced' and 'auto' expect the linear product in out.");
 
 static PyObject *py_serial(PyObject *self, PyObject *args) {
     PyObject *capsule, *objects[2], *result = NULL;
@@ -126,12 +127,15 @@ no_out:
     return result;
 }
 
-PyDoc_STRVAR(can_table_doc, "can_table(plan)\n--\n\nWhether method 'table' can do the plan.");
+PyDoc_STRVAR(can_doc, "can(plan, method)\n--\n\nWhether the method can do the plan.");
 
-static PyObject *py_can_table(PyObject *self, PyObject *capsule) {
+static PyObject *py_can(PyObject *self, PyObject *args) {
+    PyObject *capsule;
+    const char *method;
     (void)self;
+    if (!PyArg_ParseTuple(args, "Os:can", &capsule, &method)) return NULL;
     const plan *p = plan_of(capsule);
-    return p ? PyBool_FromLong(p->table) : NULL;
+    return p ? PyBool_FromLong(method_can(p, method_of(method))) : NULL;
 }
 
 PyDoc_STRVAR(level_doc, "best_level()\n--\n\nThe highest level of this CPU.");
@@ -152,7 +156,7 @@ static PyMethodDef METHODS[] = {
     {"gemm", py_gemm, METH_VARARGS, gemm_doc},
     {"plan", py_plan, METH_VARARGS, plan_doc},
     {"serial", py_serial, METH_VARARGS, serial_doc},
-    {"can_table", py_can_table, METH_O, can_table_doc},
+    {"can", py_can, METH_VARARGS, can_doc},
     {"best_level", py_best_level, METH_NOARGS, level_doc},
     {"source_hash", py_source_hash, METH_NOARGS, hash_doc},
     {NULL, NULL, 0, NULL},

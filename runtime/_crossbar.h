@@ -2,7 +2,8 @@
  *
  * _crossbar.c         the Python functions    _crossbar_plan.c    a matrix, checked and copied
  * _crossbar_gemm.c    the linear product      _crossbar_derive.c  what its methods need besides
- * _crossbar_serial.c  one call, bit by bit    _crossbar_{table,popcount,excess}.c  its methods
+ * _crossbar_serial.c  one call, bit by bit
+ * _crossbar_{table,popcount,excess,sliced}.c  its methods
  *
  * Vector instructions are chosen at run time: level 0 is portable C, 1 is AVX2, 2 is AVX-512 with
  * VNNI and BITALG.
@@ -32,6 +33,8 @@ enum { TILE = 64,      /* stored columns that the table method handles side by s
        BLOCK = 128,    /* windows between two builds of the same table */
        PART_LINES = 6, /* word lines of one partial table: 2^6 rows at most */
        MAX_CHUNK = 31, /* groups summed in bytes: 8 bits x 31 saturations < 256 */
+       SLICE = 64,     /* windows that the sliced method handles side by side */
+       MAX_SLICE_LINES = 12, MAX_SLICE_BITS = 4,
        MAX_INPUTS = 65536, /* 65536 x 255 x 128 < 2^31: no gemm sum overflows */
        OUTS = 16, DEPTH = 4 /* a weight tile of gemm: [16 outputs][4 inputs] */ };
 
@@ -69,6 +72,13 @@ typedef struct {
     int32_t *run_first; /* [groups] first input where all lines drive neighbours, else -1 */
     uint64_t *run_mask; /* [groups][2] 0xff for each used line of such a group */
     double popcount_work;
+    /* sliced method, on the same columns: see _crossbar_sliced.c */
+    int sliced;           /* whether the method can do it */
+    int32_t *danger_slot; /* [dangers] column within the group */
+    int slice_lines, slice_first, slice_second; /* lines of the first half; planes of both sums */
+    int slice_bits, slice_bias, slice_excess;   /* planes below the clip; planes of excess - 1 */
+    int slice_groups;     /* groups whose excess 16 bits hold */
+    double sliced_work;   /* estimated cycles of SLICE windows */
 } plan;
 
 /* What one call of the table method needs besides its arguments. */
@@ -76,6 +86,7 @@ typedef struct {
     void *memory;
     uint8_t *row, *index, *tables;
     uint32_t *columns;       /* [slots] */
+    int32_t *kept;           /* [outputs] linear product of the window at hand */
     uint16_t *sums, *turned; /* [BLOCK][TILE]; [BLOCK / LANES][slots][LANES] */
     int32_t *out;            /* [BLOCK / LANES][outputs][LANES] */
     Py_ssize_t stride, slots;
@@ -113,6 +124,10 @@ int serial_run(const plan *p, int method, int level, const uint8_t *u, Py_ssize_
 /* _crossbar_table.c: BLOCK windows at most: all chunks of groups of all lists, then the outputs. */
 uint64_t table_block(const plan *p, int level, const scratch *s, const uint8_t *u,
                      Py_ssize_t windows, int32_t *out);
+
+/* _crossbar_sliced.c: out holds the linear product; s->index, tables, turned and out are used. */
+uint64_t sliced_block(const plan *p, int level, const scratch *s, const uint8_t *u,
+                      Py_ssize_t windows, int32_t *out);
 
 /* _crossbar_popcount.c: one window at a time; sums: room for the columns of the longest list. */
 popcount_fn *popcount_of(const plan *p, int level);

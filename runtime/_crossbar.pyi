@@ -45,17 +45,21 @@ def serial(
     plan: Plan,
     u: NDArray[np.uint8],
     out: NDArray[np.int32],
-    method: Literal["table", "popcount", "excess", "auto"],
+    method: Literal["table", "popcount", "excess", "sliced", "auto"],
     level: int,
 ) -> int:
     """Bit-serial product with the clip at ``adc_max``; returns the saturated conversions.
 
-    "table" and "popcount" write ``out``. "excess" and "auto" expect the linear product there and
-    subtract what the clip cuts off; "auto" turns to the others where the clip cuts too often.
+    "table" and "popcount" write ``out``. "excess", "sliced" and "auto" expect the linear product
+    there and subtract what the clip cuts off; "auto" turns from "excess" to the quickest other
+    where the clip cuts too often.
     """
 
-def can_table(plan: Plan) -> bool:
-    """Whether method "table" can do the plan: a group's largest sum fits a byte."""
+def can(plan: Plan, method: str) -> bool:
+    """Whether a method can do the plan.
+
+    "table": a group's largest sum fits a byte. "sliced": up to 12 word lines of 1-bit cells.
+    """
 
 def best_level() -> int:
     """0 portable, 1 AVX2, 2 AVX-512 with VNNI and BITALG."""

@@ -1,9 +1,9 @@
 /* The excess method: what the ADC cuts off, looked for only where a clip is possible. */
 #include "_crossbar.h"
 
-/* Estimated cycles, measured on Zen 4, that decide between excess and table; a wrong guess costs
- * time, never a result. */
-enum { WORK_GROUP = 24, WORK_HIT = 8, WORK_COMPARE = 3, WORK_CLIP = 8, WORK_ROUTE = 2 };
+/* Estimated cycles, measured on Zen 4, that decide between excess and the others; a wrong guess
+ * costs time, never a result. */
+enum { WORK_GROUP = 32, WORK_HIT = 20, WORK_COMPARE = 3, WORK_CLIP = 8, WORK_ROUTE = 2 };
 
 /* Subtract from `out` what the ADC cuts off column `danger` at input bit t. */
 ALWAYS void cut(const plan *p, int64_t danger, uint32_t excess, uint32_t *out,

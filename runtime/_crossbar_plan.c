@@ -6,7 +6,7 @@ static void plan_free(plan *p) {
     void *owned[] = {p->rows, p->first, p->cells, p->list_groups, p->list_columns,
                      p->list_outputs, p->output, p->entry, p->slot, p->factor, p->lanes,
                      p->mask_first, p->masks, p->danger_first, p->danger_short, p->danger_words,
-                     p->danger_route, p->danger_output, p->danger_factor, p->run_first,
+                     p->danger_route, p->danger_slot, p->danger_output, p->danger_factor, p->run_first,
                      p->run_mask};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(p);

@@ -14,7 +14,7 @@ from runtime.kernel_source import source_hash
 
 LEVELS: Final = ("portable C", "AVX2", "AVX-512 VNNI")
 KERNELS: Final = ("auto", "numpy", "c")
-PATHS: Final = ("auto", "proved", "excess", "table", "popcount")
+PATHS: Final = ("auto", "proved", "excess", "sliced", "table", "popcount")
 
 
 @dataclass(frozen=True)

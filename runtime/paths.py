@@ -14,6 +14,10 @@ from runtime.crossbar import Int32, UInt8, block_product, exact_pieces, linear_p
 from runtime.kernel import Kernel
 
 MAX_GEMM_INPUTS = 65536  # as MAX_INPUTS of the C kernel
+CANNOT = {
+    "table": "can sum beyond a byte",
+    "sliced": "have more than 12 word lines or more than one bit a cell",
+}
 
 
 class Path(Protocol):
@@ -29,8 +33,8 @@ class Crossbars:
     """A programmed matrix, prepared once for many products.
 
     proved: no conversion can exceed ``adc_max``, so the sums are linear. path: "proved"; "excess",
-    which subtracts from the linear product what the ADC cuts off, and turns to table or popcount
-    where it cuts too often; "table" or "popcount" where forced; "bitserial" in NumPy.
+    which subtracts from the linear product what the ADC cuts off, and turns to sliced, table or
+    popcount where it cuts too often; one of these where forced; "bitserial" in NumPy.
     Raises PimError R720 when PIMC_PATH forces a path that would not be exact.
     """
 
@@ -71,15 +75,15 @@ def _serial(blocks: BlockMatrix, adc_max: int, kernel: Kernel, name: str) -> Pat
     if kernel.extension is None:
         return _SerialNumpy(blocks, adc_max)
     plan = make_plan(kernel.extension, blocks, adc_max)
-    if kernel.path == "table" and not kernel.extension.can_table(plan):
+    if kernel.path in CANNOT and not kernel.extension.can(plan, kernel.path):
         message = (
-            f"PIMC_PATH=table, but the groups of matrix `{name}` can sum beyond a byte "
+            f"PIMC_PATH={kernel.path}, but the groups of matrix `{name}` {CANNOT[kernel.path]} "
             f"({blocks.rows.shape[1]} word lines of {blocks.cell_bits}-bit cells)"
         )
         raise PimError(Diagnostic("R720", message, hint="PIMC_PATH=popcount does any matrix"))
     if kernel.path in ("table", "popcount"):
         return _SerialC(kernel.extension, plan, kernel.path, kernel.level)
-    method = "excess" if kernel.path == "excess" else "auto"
+    method = kernel.path if kernel.path in ("excess", "sliced") else "auto"
     linear = linear_path(fold(blocks), kernel)
     return _ExcessC(kernel.extension, plan, method, kernel.level, linear)
 
@@ -148,7 +152,7 @@ class _ExcessC(_SerialC):
         self, extension: ModuleType, plan: object, method: str, level: int, linear: Path
     ) -> None:
         super().__init__(extension, plan, method, level)
-        self.name = "excess"
+        self.name = "sliced" if method == "sliced" else "excess"
         self._linear = linear
 
     def multiply(self, u: UInt8, out: Int32) -> int:

@@ -67,7 +67,7 @@ block_cases = given(
     lines=st.sampled_from([2, 3, 5, 8, 9, 12, 13, 16, 17, 64, 100, 128]),
     cell_bits=st.sampled_from([1, 1, 2, 3]),
     shared=st.booleans(),
-    adc_max=st.sampled_from([1, 3, 7, 15, 63, 255, 1023]),
+    adc_max=st.sampled_from([1, 3, 4, 6, 7, 15, 63, 255, 1023]),
     windows=st.sampled_from([0, 1, 7, 31, 32, 33, 129]),
 )
 
@@ -92,7 +92,7 @@ def test_numpy_is_the_formula_of_the_catalog(
 
 @needs_c
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("method", ["table", "popcount", "excess", "auto"])
+@pytest.mark.parametrize("method", ["table", "popcount", "excess", "sliced", "auto"])
 @block_cases
 def test_c_equals_numpy_with_the_clip(
     random_blocks: Blocks,
@@ -108,11 +108,12 @@ def test_c_equals_numpy_with_the_clip(
     matrix = random_blocks(seed, lines=lines, cell_bits=cell_bits, shared=shared)
     u = random_inputs(seed, windows, matrix.inputs)
     plan = make_plan(extension(), matrix, adc_max)
-    if method == "table" and not extension().can_table(plan):
-        assert lines * ((1 << cell_bits) - 1) > 255 or adc_max > 254
+    if not extension().can(plan, method):
+        beyond_a_byte = lines * ((1 << cell_bits) - 1) > 255 or adc_max > 254
+        assert beyond_a_byte if method == "table" else lines > 12 or cell_bits > 1
         return
     out = np.full((windows, matrix.outputs), 12345, np.int32)
-    if method in ("excess", "auto"):
+    if method in ("excess", "sliced", "auto"):
         out = (u.astype(np.int64) @ fold(matrix)).astype(np.int32)
     clipped = extension().serial(plan, u, out, method, level)
     expected, saturated = block_product(u, matrix, adc_max)
@@ -196,7 +197,7 @@ def test_both_kernels_agree_on_every_path(random_blocks: Blocks) -> None:
     for adc_max in (2, 9):
         expected = np.empty((50, matrix.outputs), np.int32)
         saturated = Crossbars(matrix, adc_max, numpy_kernel).multiply(u, expected)
-        for path in ("auto", "excess", "table", "popcount"):
+        for path in ("auto", "excess", "sliced", "table", "popcount"):
             out = np.empty_like(expected)
             assert Crossbars(matrix, adc_max, c_kernel(path)).multiply(u, out) == saturated
             assert np.array_equal(out, expected)
@@ -209,10 +210,13 @@ def test_forcing_the_proved_path_without_a_proof_is_refused(dense_blocks: Blocks
 
 
 @needs_c
-def test_forcing_the_table_path_beyond_a_byte_is_refused(random_blocks: Blocks) -> None:
+@pytest.mark.parametrize("path", ["table", "sliced"])
+def test_forcing_a_path_that_cannot_do_the_matrix_is_refused(
+    random_blocks: Blocks, path: str
+) -> None:
     matrix = random_blocks(1, lines=128, cell_bits=2)
     with pytest.raises(PimError, match=r"R720.*128 word lines of 2-bit cells"):
-        Crossbars(matrix, 7, c_kernel("table"), "conv1")
+        Crossbars(matrix, 7, c_kernel(path), "conv1")
 
 
 @pytest.mark.parametrize("variable", ["PIMC_KERNEL", "PIMC_PATH", "PIMC_LEVEL"])

@@ -18,7 +18,7 @@ Blocks = Callable[..., BlockMatrix]
 EXTENSION = load_extension()
 pytestmark = pytest.mark.skipif(EXTENSION is None, reason="the C kernel is not built")
 LEVELS = st.integers(-1, 3)
-METHODS = st.sampled_from(["table", "popcount", "excess", "auto", "fast", ""])
+METHODS = st.sampled_from(["table", "popcount", "excess", "sliced", "auto", "fast", ""])
 
 
 @st.composite
@@ -105,7 +105,7 @@ def test_a_plan_of_any_arrays_is_refused_or_can_be_executed(
         plan = EXTENSION.plan(*args)
         inputs, outputs = args[0], args[1]
         for level in range(EXTENSION.best_level() + 1):
-            for method in ("popcount", "excess", "auto"):
+            for method in ("popcount", "excess", "sliced", "auto"):
                 u = np.full((9, inputs), 255, np.uint8)
                 EXTENSION.serial(plan, u, np.zeros((9, outputs), np.int32), method, level)
 
@@ -119,4 +119,4 @@ def test_something_else_than_a_plan_is_refused() -> None:
         with pytest.raises((ValueError, TypeError)):
             EXTENSION.serial(other, u, out, "auto", 0)
         with pytest.raises((ValueError, TypeError)):
-            EXTENSION.can_table(other)
+            EXTENSION.can(other, "table")

@@ -110,7 +110,7 @@ for windows in (1, 37):
         c.gemm(u, pack_weights(weights.astype(np.int32)), out, level)
         assert (out == u.astype(int) @ weights).all()
         plan = make_plan(c, blocks, 3)
-        for method in ("excess", "auto", "table", "popcount"):
+        for method in ("excess", "auto", "sliced", "table", "popcount"):
             out[:] = u.astype(int) @ fold(blocks)
             assert c.serial(plan, u, out, method, level) == clipped
             assert (out == expected).all()
