@@ -92,6 +92,7 @@ class Cost:
     """What an image costs, by layer; all energies in pJ. used: the part of the chip that works.
 
     programming_cycles: to write the weights once, crossbars in parallel, row by row.
+    takes_skips: whether fires that a run has skipped are taken off.
     """
 
     target: Target
@@ -99,6 +100,7 @@ class Cost:
     used: Extent
     cells: int
     programming_cycles: int
+    takes_skips: bool = False
 
     @cached_property
     def prices(self) -> dict[str, Price]:
@@ -174,7 +176,7 @@ def price_program(
         _take_skips(skips, layers)
     used = Extent(len(program.cores), pes, crossbars, _routers(program.cores, target))
     row_cycles = target.events.cell_set.cycles * target.device.write_repeats
-    cost = Cost(target, layers, used, cells, programming * row_cycles)
+    cost = Cost(target, layers, used, cells, programming * row_cycles, skips is not None)
     cost.check()
     return cost
 

@@ -50,6 +50,7 @@ def phase_summary(phases: Phases, target: Target, images: int) -> dict[str, Any]
         "macs_per_s": macs / (interval * 1e-9),
         "tops_per_w": 2 * macs / energy["total"],
         "adc": found[0]["adc"],
+        "input_skip": found[0]["input_skip"],
         "phases": [_phase(each) for each in found],
         "layers": [
             {**layer, "phase": number}

@@ -51,6 +51,7 @@ def summary(
         "tops_per_w": _tops_per_w(cost, energy["total"]),
         "tops_per_w_dynamic": _tops_per_w(cost, energy["dynamic"]),
         "adc": f"{target.adc.bits} bits: {cost.prices['adc_conversion'].source}",
+        "input_skip": {"target": target.inputs.skip, "taken": cost.takes_skips},
         "layers": _layers(timeline, cost),
     }
 

@@ -38,7 +38,8 @@ def simulate_phases(program: Path, images: int, as_json: bool) -> None:
 
 
 def show_figures(found: dict[str, Any]) -> None:
-    """Interval, latency and energy of an image."""
+    """Interval, latency and energy of an image; whether skips are missing in them."""
+    skip = found["input_skip"]
     click.echo(
         f"{found['images']} images: one every {found['interval_ns'] / 1e3:,.1f} us (bound "
         f"{found['bound_interval_ns'] / 1e3:,.1f}, by {found['bound_by']}), the first after "
@@ -50,3 +51,5 @@ def show_figures(found: dict[str, Any]) -> None:
         if isinstance(value, int | float)
     ]
     show_table(("energy of one image", "uJ"), rows)
+    if skip["target"] != "none" and not skip["taken"]:
+        click.echo("the chip skips zero inputs, but without --input no skip is taken")

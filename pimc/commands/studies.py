@@ -109,7 +109,6 @@ def _simulate(
     ones = {name: counts.ones for name, counts in zeros.items()}
     cost = price_program(program, target, ones, skips)
     found = summary(program, target, images, timeline, cost)
-    found["input_skip"] = {"target": target.inputs.skip, "taken": skips is not None}
     if source is not None:
         found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
     return found, timeline, zeros, skips
@@ -137,10 +136,6 @@ def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts
             f"operation units with zero inputs, % of all fires ({said}skipped in the figures)"
         )
         show_table(("layer", "all bits zero", "bit by bit"), _zero_rows(zeros))
-    elif skip["target"] != "none":
-        click.echo(
-            "the chip skips zero inputs, but there are none without --input: no skip is taken"
-        )
 
 
 def _run_counting(

@@ -70,7 +70,8 @@ def test_verify_run_and_simulate_take_phases(folder: Path) -> None:
 def test_commands_for_one_program_take_a_phase(folder: Path) -> None:
     assert "C510" in run("inspect", folder, code=3).stderr
     assert ".core" in run("inspect", folder / "phase-1", "--section", "code").stdout
-    assert "give one phase" in run("simulate", folder, "--trace", "t.json", code=2).stderr
+    for option in (("--trace", "t.json"), ("--set", "inputs.skip=group")):
+        assert "give one phase" in run("simulate", folder, *option, code=2).stderr
 
 
 def test_the_python_face_gives_the_same_in_phases_and_whole(folder: Path) -> None:

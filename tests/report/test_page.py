@@ -277,3 +277,11 @@ def test_the_waits_of_a_layer_are_those_of_the_simulation() -> None:
         )
         assert pace.busy_ns * len(units) == pytest.approx(layer["busy_ns"]["matrix"])
         assert 0 < pace.utilization <= 1
+
+
+def test_a_chip_that_skips_zero_inputs_is_said_to_skip_none_without_data() -> None:
+    words = "without data no skip is in these figures"
+    target = load_target("tiny", {"inputs.skip": "group"})
+    skipping = make_sheet("small", three_layers(), target, 2, {})
+    assert words in render_page(environment(), skipping, NOTHING)
+    assert words not in render_page(environment(), sheet_of(three_layers()), NOTHING)
