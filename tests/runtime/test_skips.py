@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.timed import random_program, three_layers
+from support.timing_oracle import Oracle
 
 from isa.matrix import BlockMatrix
 from isa.program import Program
@@ -173,6 +174,19 @@ def test_window_cycles_are_those_of_the_fires_that_are_left(
     assert times.ravel().tolist() == fire_by_fire(blocks, target, u)
     assert times.sum() == counting.counts.spared(target.inputs.skip).crossbar_cycles
     assert times.max() <= ArrayWork(blocks, target).window_cycles
+
+
+@given(seed=st.integers(0, 10_000), skip=st.sampled_from(WAYS), images=st.integers(1, 4))
+def test_the_simulation_agrees_with_simpy_where_every_image_skips_its_own(
+    seed: int, skip: str, images: int
+) -> None:
+    program, target = random_program(seed), chip(skip)
+    shape = next(t.shape for t in program.tensors if t.role == "input")
+    samples = np.random.default_rng(seed).integers(0, 8, (3, *shape))
+    samples *= np.array([0, 1, 16])[:, None, None, None]  # idle, low and high bits
+    skips = skips_after(program, target, *samples)
+    found = simulate(program, target, images, skips)
+    assert ends(found) == dict(Oracle(program, target, images, skips).ends)
 
 
 @given(seed=st.integers(0, 300), skip=st.sampled_from(WAYS))

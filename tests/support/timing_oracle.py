@@ -1,6 +1,6 @@
 """The event simulation once more with SimPy: processes instead of tables, hazards by brute force.
 
-Only the durations of instructions are shared with `runtime.timing`.
+Only the durations of instructions, and what skips spare, are shared with `runtime.timing`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 
 import simpy
 
-from isa.catalog import Load, Recv, Send, Store
+from isa.catalog import Load, Mvm, Recv, Send, Store
 from isa.instruction import Instruction
 from isa.operands import Region
 from isa.program import Program, unroll
 from isa.target import Target
 from runtime.core_view import Catalogue, CoreView, global_transfer_cycles
 from runtime.durations import duration
+from runtime.skips import Skips
 
 Process = Generator[simpy.Event, Any, None]
 
@@ -34,6 +35,7 @@ class Instance:
     writes: set[tuple[str, int]]
     done: simpy.Event
     end: int = 0
+    spared: int = 0  # cycles, of an mvm that skips fires
 
 
 @dataclass(eq=False)
@@ -73,9 +75,11 @@ class Arbiter:
 class Oracle:
     """Runs a program once; ``ends`` maps (core, unit) to the cycles at which it ended each step."""
 
-    def __init__(self, program: Program, target: Target, images: int) -> None:
+    def __init__(
+        self, program: Program, target: Target, images: int, skips: Skips | None = None
+    ) -> None:
         self.env = simpy.Environment()
-        self.target = target
+        self.target, self.skips = target, skips
         self.channels = {channel.name: channel for channel in program.channels}
         self.memory = Arbiter(self.env, target.global_memory.links)
         self.links: dict[object, Arbiter] = defaultdict(lambda: Arbiter(self.env, 1))
@@ -97,12 +101,18 @@ class Oracle:
 
     def _instances(self, view: CoreView, images: int) -> Iterator[Instance]:
         issue = 0
-        for _ in range(images):
+        for image in range(images):
+            windows: dict[str, int] = defaultdict(int)
             for i, env in unroll(view.core.body):
                 unit = {"network": "receive" if isinstance(i, Recv) else "send"}.get(i.unit, i.unit)
                 reads = self._slots(view, i.read_regions(), env)
                 writes = self._slots(view, i.written_regions(), env)
-                yield Instance(i, unit, issue, reads, writes, self.env.event())
+                spared = 0
+                if isinstance(i, Mvm) and self.skips is not None:
+                    by_image = self.skips.spared_cycles(view, i, windows[i.matrix])
+                    spared = by_image[image % self.skips.images]
+                    windows[i.matrix] += view.shape(i.into)[1]
+                yield Instance(i, unit, issue, reads, writes, self.env.event(), 0, spared)
                 issue += self.target.events.instruction_fetch.cycles
 
     def _slots(self, view: CoreView, regions: tuple[Region, ...], env: dict[str, int]) -> set[Any]:
@@ -156,9 +166,9 @@ class Oracle:
             start = yield from self.memory.take(core, transfer, rank)
         elif isinstance(i, Send):
             self.env.process(self._message(core, channel, number, lasts.occupancy))
-        instance.end = start + lasts.latency
+        instance.end = start + lasts.latency - instance.spared
         self.env.process(self._finish(instance, channel, number))
-        yield from self._until(start + lasts.occupancy)
+        yield from self._until(start + lasts.occupancy - instance.spared)
 
     def _finish(self, instance: Instance, channel: Any, number: int) -> Process:
         yield from self._until(instance.end)
