@@ -282,12 +282,11 @@ def _place_queues(queues: list[tuple[Channel, int]], address: int, limit: int) -
             placed.append(replace(queue, depth=queue.depth + spare))
     room = limit - end
     for queue, spare in inside:
-        size = _after(0, queue.bytes)
-        roomy = replace(queue, depth=queue.depth + spare)
-        if spare and _after(0, roomy.bytes) - size <= room:
-            queue = roomy
-            room -= _after(0, roomy.bytes) - size
-        placed.append(replace(queue, address=address))
+        more = min(spare, max(0, room - ALIGNMENT) // (queue.bytes // queue.depth))
+        room += _after(0, queue.bytes)
+        queue = replace(queue, depth=queue.depth + more, address=address)
+        room -= _after(0, queue.bytes)
+        placed.append(queue)
         address = _after(address, queue.bytes)
     return placed
 

@@ -89,7 +89,8 @@ def form_stages(mapping: Mapping, copies: Copies | None = None) -> tuple[Stage, 
     stages, core = [], 0
     for head, tail in fuse(mapping.graph):
         workers: list[Worker] = []
-        count = (copies or {}).get(head.name, 1)
+        rows = mapping.graph.values[head.output].shape[0]
+        count = min((copies or {}).get(head.name, 1), rows)
         for turn in range(count):
             single = _workers(mapping, head, tail, core + len(workers))
             workers += [replace(worker, turn=(turn, count)) for worker in single]
@@ -141,10 +142,25 @@ def _may_join(graph: Graph, node: Node, user: BinaryNode) -> bool:
     """Whether a binary node can run behind ``node`` without waiting for itself.
 
     The other operand must stream at the same pace. A gate that is a function of the whole of
-    ``node``'s own input would be ready only after the last row.
+    ``node``'s own input would be ready only after the last row. Of two ways that meet, the longer
+    one takes the node, so that the shorter one's rows wait in a queue and not its layer.
     """
     others = [name for name in user.inputs if name != node.output]
+    consumers, depth = graph.consumers(), _depths(graph)
+    for name in others:
+        may_take = len(consumers[name]) == 1 and name not in graph.outputs
+        if may_take and depth[name] > depth[node.output]:
+            return False
     return all(graph.values[name].shape == graph.values[node.output].shape for name in others)
+
+
+def _depths(graph: Graph) -> dict[str, int]:
+    """Nodes on the longest way to each value."""
+    depth = dict.fromkeys(graph.inputs, 0)
+    for node in graph.nodes:
+        longest = 1 + max((depth.get(name, 0) for name in node.inputs), default=0)
+        depth |= dict.fromkeys(node.results, longest)
+    return depth
 
 
 def _ordered(
