@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import onnx
 import onnxruntime
+from cifar_resnet import SIDE, resnet20
+from numpy.typing import NDArray
 
 import pimc
 from isa.target import load_target
+from models.refill import refill_light
 from runtime.machine import Machine
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 IMAGES = 64
+REFERENCE = "onnxruntime int8, reference"
 Call = Callable[[], object]
+Feeds = Mapping[str, NDArray[np.float32]]
 
 
 def network_calls(model: str, images: int = IMAGES) -> dict[str, Call]:
@@ -50,9 +56,48 @@ def network_calls(model: str, images: int = IMAGES) -> dict[str, Call]:
             program.run(feeds)  # makes the machine, which reads the variable
             taken = set(Machine(program.program, program.target).paths().values())
         calls[f"pimc {mapping} {bits} bit: {'+'.join(sorted(taken))}"] = partial(program.run, feeds)
+    calls[REFERENCE] = reference_call(program, feeds)
+    return calls
+
+
+def resnet20_calls(images: int) -> dict[str, Call]:
+    """ResNet-20 for CIFAR with random weights on ``images`` random images."""
+    values = np.random.default_rng(0).normal(size=(64, 3, SIDE, SIDE)).astype(np.float32)
+    return adc_calls(resnet20(), {"image": values[:16]}, {"image": values[:images]})
+
+
+def light_calls(name: str) -> dict[str, Call]:
+    """A light model of the onnx wheel with random weights, on one random image of 224 x 224."""
+    model = refill_light(name, logits=True)
+    image = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    feeds = {model.graph.input[0].name: image}
+    return adc_calls(model, feeds, feeds)
+
+
+def adc_calls(model: onnx.ModelProto, calibration: Feeds, feeds: Feeds) -> dict[str, Call]:
+    """Calls of pimc with an ADC that is wide enough, with one that clips, and of onnxruntime."""
+    calls: dict[str, Call] = {}
+    for name, bits, path in (("pimc proved", "4", "proved"), ("pimc clipped 3 bit", "3", "excess")):
+        program = pimc.compile(
+            model,
+            target=load_target("ou9x8", {"adc.bits": bits}),
+            calibration=calibration,
+            mapping="ou-tile",
+            tiles="auto",
+            allow_clipping=bits == "3",
+        )
+        taken = set(Machine(program.program, program.target).paths().values())
+        if path not in taken:
+            raise SystemExit(f"{name}: no matrix is `{path}`, but {taken}")
+        calls[name] = partial(program.run, feeds)
+        calls[REFERENCE] = reference_call(program, feeds)  # both compile to the same one
+    return {name: calls[name] for name in ("pimc proved", "pimc clipped 3 bit", REFERENCE)}
+
+
+def reference_call(program: pimc.CompiledProgram, feeds: Feeds) -> Call:
+    """onnxruntime on the integer model that the program was compiled from, one thread."""
     assert program.reference is not None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(program.reference.SerializeToString(), options)
-    calls["onnxruntime int8, reference"] = lambda: session.run(None, feeds)
-    return calls
+    return lambda: session.run(None, dict(feeds))
