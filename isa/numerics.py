@@ -19,6 +19,12 @@ def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
+@cache
+def _scalar(value: float) -> Float32:
+    """``value`` as a float32 array without axes, which ufuncs take quicker than a number."""
+    return np.array(value, np.float32)
+
+
 def requantize(
     sums: NDArray[np.int32],
     bias: NDArray[np.int32],
@@ -35,11 +41,11 @@ def requantize(
     real = np.add(sums, bias, dtype=np.int32).astype(np.float32)
     real *= scale
     low, high = limits(dtype)
-    np.maximum(real, np.float32(low - zero), out=real)  # the two are quicker than np.clip
-    np.minimum(real, np.float32(high - zero), out=real)
+    np.maximum(real, _scalar(low - zero), out=real)  # the two are quicker than np.clip
+    np.minimum(real, _scalar(high - zero), out=real)
     np.rint(real, out=real)
     if zero:
-        real += np.float32(zero)
+        real += _scalar(zero)
     return real
 
 
@@ -50,17 +56,18 @@ def dequantize(values: Array, scale: float, zero: int) -> Float32:
         zero = 0
     real = values.astype(np.float32)  # exact: 8-bit values, or rounded once as f32(...) demands
     if zero:
-        real -= np.float32(zero)
-    real *= np.float32(scale)
+        real -= _scalar(zero)
+    real *= _scalar(scale)
     return real
 
 
 def quantize(real: Float32, scale: float, zero: int, dtype: np.dtype[Any]) -> Float32:
     """``sat(rint(real / scale) + zero)`` as whole numbers in float32; overwrites ``real``."""
     low, high = limits(dtype)
-    np.divide(real, np.float32(scale), out=real)
+    np.divide(real, _scalar(scale), out=real)
     np.rint(real, out=real)
-    real += np.float32(zero)
-    np.maximum(real, np.float32(low), out=real)
-    np.minimum(real, np.float32(high), out=real)
+    if zero:
+        real += _scalar(zero)
+    np.maximum(real, _scalar(low), out=real)
+    np.minimum(real, _scalar(high), out=real)
     return real

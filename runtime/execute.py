@@ -112,7 +112,7 @@ def send(bind: Binder, i: Send) -> Action:
         if len(queue.sizes) >= depth:
             return False
         message = views[queue.sent % depth]
-        np.copyto(message, read())
+        message[...] = read()
         if queue.record is not None:
             queue.record.append(message.reshape(bind.images, -1).copy())
         queue.sent += 1
@@ -155,36 +155,45 @@ def mvm(bind: Binder, i: Mvm) -> Action:
     inputs = i.kernel[0] * i.kernel[1] * source.shape[2]
     step = max(1, len(bind.scratch) // (windows * inputs))
     slices = [slice(a, min(a + step, bind.images)) for a in range(0, bind.images, step)]
-    box_shape = (windows, *i.kernel, source.shape[2])
-    flip = 0x80 if source.dtype == np.int8 else 0
+    buffers = _scratch_views(bind.scratch, slices, (windows, *i.kernel, source.shape[2]))
+    flip = np.array(0x80 if source.dtype == np.int8 else 0, np.uint8)
 
-    def window_slices(pieces: Pieces) -> list[list[tuple[slice, Array]]]:
+    def window_views(pieces: Pieces) -> list[list[tuple[Array, Array]]]:
+        """Per slice of images: views of the windows, and where in the scratch each belongs."""
         found = windows_of(pieces, i.kernel, i.dilation, i.stride, windows)
-        return [[(rows, view[s].view(np.uint8)) for rows, view in found] for s in slices]
+        return [
+            [(view[s].view(np.uint8), buffer[:, :, rows]) for rows, view in found]
+            for s, buffer in zip(slices, buffers, strict=True)
+        ]
 
-    gathered = source.resolver(window_slices)
-    targets = into.resolver(lambda pieces: [pieces[0][s, 0] for s in slices])
-    buffers = _scratch_views(bind.scratch, slices, box_shape)
+    gathered = source.resolver(window_views)
+    targets = into.resolver(lambda pieces: [_product_of(pieces[0][s, 0]) for s in slices])
+    calls = [
+        (buffer.reshape(-1, inputs), s.start) for s, buffer in zip(slices, buffers, strict=True)
+    ]
+    saturations, done = bind.saturations, bind.progress.windows
 
     def action() -> bool:
-        for views, target, buffer, images in zip(
-            gathered(), targets(), buffers, slices, strict=True
-        ):
-            for rows, view in views:
-                np.bitwise_xor(view, flip, out=buffer[:, :, rows])  # s8 + 128 is one flipped bit
-            u = buffer.reshape(-1, inputs)
-            if target.flags.c_contiguous:
-                clipped = multiply(u, target.reshape(len(u), -1), images.start)
-            else:
-                product = np.empty((len(u), target.shape[2]), np.int32)
-                clipped = multiply(u, product, images.start)
-                np.copyto(target, product.reshape(target.shape))
-            bind.saturations[i.matrix] += clipped
-        done = bind.progress.windows
+        for views, (target, product), (u, first) in zip(gathered(), targets(), calls, strict=True):
+            for view, place in views:
+                np.bitwise_xor(view, flip, out=place)  # s8 + 128 is one flipped bit
+            clipped = multiply(u, product, first)
+            if clipped:
+                saturations[i.matrix] += clipped
+            if target is not None:
+                target[...] = product.reshape(target.shape)
         done[i.matrix] = done.get(i.matrix, 0) + windows
         return True
 
     return action
+
+
+def _product_of(target: Array) -> tuple[Array | None, Array]:
+    """Where a product [windows of all images, outputs] is written: ``target``, or beside it."""
+    shape = (target.shape[0] * target.shape[1], target.shape[2])
+    if target.flags.c_contiguous:
+        return None, target.reshape(shape)
+    return target, np.empty(shape, np.int32)
 
 
 def _scratch_views(scratch: Array, slices: list[slice], box_shape: tuple[int, ...]) -> list[Array]:

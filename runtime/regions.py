@@ -81,9 +81,11 @@ class Box:
 
             def by_row() -> T:
                 start = row() % depth if depth else row()
-                if start not in built:
-                    built[start] = build(self._pieces((start, *fixed)))
-                return built[start]
+                try:
+                    return built[start]
+                except KeyError:
+                    built[start] = found = build(self._pieces((start, *fixed)))
+                    return found
 
             return by_row
 
@@ -110,10 +112,14 @@ class Box:
         pieces = self.resolver(lambda pieces: pieces)
 
         def write(values: Array) -> None:
+            found = pieces()
+            if len(found) == 1:
+                found[0][...] = values  # casts as it copies, quicker than np.copyto
+                return
             first = 0
-            for piece in pieces():
+            for piece in found:
                 rows = piece.shape[1]
-                np.copyto(piece, values[:, first : first + rows], casting="unsafe")
+                piece[...] = values[:, first : first + rows]
                 first += rows
 
         return write

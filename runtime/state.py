@@ -245,16 +245,20 @@ def _bind(binder: Binder, instruction: Instruction) -> Action:
 
 
 def _steps(
-    body: list[_Bound | _BoundLoop], env: dict[str, int]
+    body: list[_Bound | _BoundLoop],
+    env: dict[str, int],
+    variable: str = "",
+    values: range = range(1),
 ) -> Generator[Send | Recv, None, None]:
-    """Execute a stream; yields the instruction at which it has to wait."""
-    for item in body:
-        if isinstance(item, _Bound):
-            while not item.action():
-                assert isinstance(item.instruction, Send | Recv), "only these can wait"
-                yield item.instruction
-        else:
-            for value in item.values:
-                env[item.variable] = value
-                yield from _steps(item.body, env)
-            env.pop(item.variable, None)
+    """Execute a stream, or all turns of a loop; yields the instruction at which it has to wait."""
+    for value in values:
+        if variable:
+            env[variable] = value
+        for item in body:
+            if isinstance(item, _Bound):
+                while not item.action():
+                    assert isinstance(item.instruction, Send | Recv), "only these can wait"
+                    yield item.instruction
+            else:
+                yield from _steps(item.body, env, item.variable, item.values)
+    env.pop(variable, None)

@@ -26,6 +26,8 @@ from isa.numerics import dequantize, limits, quantize, requantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array
 
+SPREAD_ELEMENTS = 4096  # up to here a table per channel is spread over the row: longer inner loops
+
 
 @executes(Accumulate)
 def accumulate(bind: Binder, i: Accumulate) -> Action:
@@ -44,6 +46,9 @@ def requant(bind: Binder, i: Requant) -> Action:
     into = bind.box(i.into)
     read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
     bias, scale = bind.tables[i.bias], bind.tables[i.scale]
+    if bind.box(i.source).elements <= SPREAD_ELEMENTS:
+        shape = bind.box(i.source).shape
+        bias, scale = (np.broadcast_to(table, shape).copy() for table in (bias, scale))
 
     def action() -> bool:
         write(requantize(read(), bias, scale, i.zero, dtype))
