@@ -23,7 +23,7 @@ from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.ceil_pools import resolve_ceil_mode
 from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
-from pimc.frontend.net import MICROSOFT, OPSET
+from pimc.frontend.net import OPSET
 from pimc.frontend.session import run_on_zeros
 
 IR_VERSION = 10
@@ -65,9 +65,9 @@ def normalize(
     batched, is_split = bind_inputs(work, input_shapes or {}, split_batch)
     work = upgraded(work)
     _forget_shapes(work)
-    work = _with_microsoft_shapes(resolve_ceil_mode(work))
+    work = _with_foreign_shapes(resolve_ceil_mode(work))
     work = resolve_ceil_mode(_optimize(work))
-    if not _has_microsoft_nodes(work):
+    if not _has_foreign_nodes(work):
         _forget_shapes(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
@@ -124,17 +124,17 @@ def _typed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [*graph.input, *graph.value_info, *graph.output]
 
 
-def _has_microsoft_nodes(model: onnx.ModelProto) -> bool:
-    return any(node.domain == MICROSOFT for node in model.graph.node)
+def _has_foreign_nodes(model: onnx.ModelProto) -> bool:
+    return any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
 
 
-def _with_microsoft_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Note the shapes behind operators of com.microsoft, which onnx cannot infer: run them once.
+def _with_foreign_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Note the shapes behind operators of other domains, which onnx cannot infer: run them once.
 
     A model that does not run is left as it is; the checks of the operators will say more about
     it than onnxruntime does.
     """
-    if not _has_microsoft_nodes(model):
+    if not _has_foreign_nodes(model):
         return model
     work = onnx.ModelProto()
     work.CopyFrom(model)
