@@ -90,8 +90,10 @@ def judge(rep: PimcRep, results: Any, outputs: list[Any]) -> Outcome:
     try:
         if not program.verify()["equal"]:
             return Outcome("unequal", on_crossbars=on_crossbars)
-    except PimError as error:
-        return Outcome("failed", error.diagnostics[0].message, on_crossbars=on_crossbars)
+    except Exception as error:
+        return Outcome(
+            "failed", f"{type(error).__name__}: {error}"[:200], on_crossbars=on_crossbars
+        )
     worst = 0.0
     for tensor, ours, theirs in zip(program.output_tensors, results, outputs, strict=True):
         if ours.shape != theirs.shape:
