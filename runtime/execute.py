@@ -104,7 +104,7 @@ def _messages(queue: Queue, box: Box, images: int) -> list[Array]:
 @executes(Send)
 def send(bind: Binder, i: Send) -> Action:
     queue, source = bind.queues[i.channel], bind.box(i.source)
-    read = source.reader()
+    read, elements, wake = source.reader(), source.elements, bind.wake
     views = _messages(queue, source, bind.images)
     depth = len(views)
 
@@ -116,8 +116,8 @@ def send(bind: Binder, i: Send) -> Action:
         if queue.record is not None:
             queue.record.append(message.reshape(bind.images, -1).copy())
         queue.sent += 1
-        queue.sizes.append(source.elements)
-        bind.wake(queue)
+        queue.sizes.append(elements)
+        wake(queue)
         return True
 
     return action
@@ -126,18 +126,18 @@ def send(bind: Binder, i: Send) -> Action:
 @executes(Recv)
 def recv(bind: Binder, i: Recv) -> Action:
     queue, into = bind.queues[i.channel], bind.box(i.into)
-    write = into.writer()
+    write, elements, wake = into.writer(), into.elements, bind.wake
     views = _messages(queue, into, bind.images)
     depth = len(views)
 
     def action() -> bool:
         if not queue.sizes:
             return False
-        queue.check(into.elements)
+        queue.check(elements)
         write(views[queue.taken % depth])
         queue.taken += 1
         del queue.sizes[0]
-        bind.wake(queue)
+        wake(queue)
         return True
 
     return action
