@@ -36,8 +36,9 @@ static int scratch_make(const plan *p, int method, scratch *s) {
     s->stride = table ? ((Py_ssize_t)p->chunk * p->parts + 1) / 2 * 2 : 0;
     const size_t block = table ? BLOCK : 0;
     const size_t slots = (size_t)s->slots, slice = sliced ? SLICE : 0;
-    const size_t entries = ((size_t)p->slice_first << p->slice_lines) +
-                           ((size_t)p->slice_second << (p->lines - p->slice_lines));
+    const size_t entries = sliced ? ((size_t)p->slice_first << p->slice_lines) +
+                                        ((size_t)p->slice_second << (p->lines - p->slice_lines))
+                                  : 0;
     const size_t sizes[] = {
         (size_t)p->inputs + 16,
         slots * sizeof *s->columns,
