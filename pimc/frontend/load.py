@@ -114,6 +114,13 @@ def _checked(model: onnx.ModelProto, path: Path | None, folder: Path | None) -> 
 def _check_more(model: onnx.ModelProto, path: Path | None) -> None:
     """What the checker of onnx lets through and its readers stumble over."""
     findings = Findings()
+    for tensor in model.graph.initializer:
+        try:
+            numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:  # a KeyError for an unknown type
+            message = f"initializer `{tensor.name}` cannot be read: {error}"
+            place = Location(str(path or "") or None, node=f"initializer `{tensor.name}`")
+            findings.error("F204", message, place)
     for node in model.graph.node:
         for attribute in node.attribute:
             mode = attribute.s.decode(errors="replace")

@@ -29,6 +29,13 @@ from pimc.frontend.session import run_on_zeros
 IR_VERSION = 10
 logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)  # `fold` does what it could not
 _UNLIMITED = 2**40
+_UNCONVERTED = (
+    RuntimeError,
+    ValueError,
+    onnx.checker.ValidationError,
+    version_converter.ConvertError,
+    shape_inference.InferenceError,
+)
 _BOUNDED = frozenset(("Clip", "Max", "Min", "Pad", "Where"))  # take infinity for "no limit"
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
@@ -86,7 +93,7 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         _reshape_slopes(model)
     try:
         return version_converter.convert_version(model, OPSET)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+    except _UNCONVERTED as error:
         first = str(error).strip().splitlines()[0]
         raise PimError(
             Diagnostic(
@@ -157,7 +164,6 @@ def _with_foreign_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
-    graph = ir.from_proto(model)
     before = ir.passes.Sequential(
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -172,6 +178,7 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
         common.NameFixPass(),
     )
     try:
+        graph = ir.from_proto(model)
         before(graph)
         optimizer.optimize_ir(
             graph,
@@ -181,13 +188,13 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
         )
         rewriter.rewrite(graph)
         after(graph)
+        graph.ir_version = IR_VERSION
+        return ir.to_proto(graph)
     except Exception as error:  # the passes run on whatever a user's file says
         first = str(error.__cause__ or error).strip().splitlines()[0]
         raise PimError(
             Diagnostic("F204", f"constants of the model cannot be folded: {first}")
         ) from error
-    graph.ir_version = IR_VERSION
-    return ir.to_proto(graph)
 
 
 def _should_fold(node: ir.Node) -> bool | None:

@@ -45,6 +45,25 @@ def test_a_truncated_file() -> None:
         assert "ends in the middle" in the_only(refused(data[:size]), "F201")
 
 
+@pytest.mark.parametrize("data_type", [-1, 10_000])
+def test_weights_of_an_unknown_type_are_refused(data_type: int) -> None:
+    model = make(IMAGE, "y = Conv(x, w)", w=weights(5, 4, 3, 3))
+    model.graph.initializer[0].data_type = data_type
+    assert {finding.code for finding in refused(model)} <= {"F204", "F207"}
+
+
+def test_weights_with_bytes_left_over_are_refused_by_name() -> None:
+    model = make(IMAGE, "y = Conv(x, w)", w=weights(5, 4, 3, 3))
+    model.graph.initializer[0].raw_data += b"\0\0"
+    assert "`w` cannot be read" in the_only(refused(model), "F204")
+
+
+def test_an_output_of_an_unknown_type_is_refused() -> None:
+    model = make(IMAGE, "y = Conv(x, w)", w=weights(5, 4, 3, 3))
+    model.graph.output[0].type.tensor_type.elem_type = -1
+    assert {finding.code for finding in refused(model)} == {"F204"}
+
+
 def test_every_cut_of_a_file_is_refused_or_harmless() -> None:
     data = (MODELS / "lenet5_fmnist_qdq.onnx").read_bytes()
     for size in range(1, 400, 7):
