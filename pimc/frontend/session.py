@@ -58,7 +58,11 @@ def run_on_zeros(model: onnx.ModelProto) -> dict[str, Array]:
         if value.name not in weights:
             tensor = value.type.tensor_type
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-            feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], dtype)
+            shape = [dim.dim_value for dim in tensor.shape.dim]
+            try:
+                feeds[value.name] = np.zeros(shape, dtype)
+            except (MemoryError, ValueError) as error:  # too large to be held, or to be counted
+                raise runtime_error("cannot be given zeros", error) from error
     names = [output.name for output in session.get_outputs()]
     try:
         results = session.run(names, feeds)

@@ -52,6 +52,12 @@ def test_weights_of_an_unknown_type_are_refused(data_type: int) -> None:
     assert {finding.code for finding in refused(model)} <= {"F204", "F207"}
 
 
+def test_an_input_that_no_memory_holds_is_refused() -> None:
+    text = "(float[N,2147483647,1048576,1048576] x) => (float[N,C,H,W] y)"
+    with pytest.raises(PimError):
+        import_model(make(text, "y = Conv(x, w)", w=weights(5, 4, 3, 3)))
+
+
 def test_weights_with_bytes_left_over_are_refused_by_name() -> None:
     model = make(IMAGE, "y = Conv(x, w)", w=weights(5, 4, 3, 3))
     model.graph.initializer[0].raw_data += b"\0\0"
