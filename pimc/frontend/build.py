@@ -16,6 +16,7 @@ from pimc.frontend.calibrate import Method, calibrate
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
+from pimc.frontend.input_shapes import lost_batches
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.net import Array, Net, build_net
@@ -104,8 +105,16 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
             raise
         normalized = normalize(model, shapes, split_batch=False)
     net, stays = _placed(normalized, options)
+    lost = {port.name for port in net.outputs if port.tensor in net.batched}
+    if lost:
+        lost &= lost_batches(model, shapes, normalized.batched)
     keeps = net.output_tensors() <= net.batched and not stays  # who knows what the host mixes
-    if normalized.is_split and not keeps:
+    if lost and not normalized.is_split:
+        names = ", ".join(f"`{name}`" for name in sorted(lost))
+        text = f"the images of a batch do not stay apart on the way to output {names}"
+        hint = "give the whole shape of the inputs with --input-shape, the batch included"
+        raise PimError(Diagnostic("F205", text, hint=hint))
+    if normalized.is_split and (lost or not keeps):
         net, stays = _placed(normalize(model, shapes, split_batch=False), options)
     check_net(net, plan(net))
     return net, stays

@@ -8,6 +8,8 @@ import onnx
 
 from isa.diagnostics import Findings, Location
 
+MANY = 1021  # images, more than a model has reason to cut off
+
 
 def bind_inputs(
     model: onnx.ModelProto, wanted: Mapping[str, Sequence[int]], split_batch: bool
@@ -42,6 +44,40 @@ def bind_inputs(
             field.dim.add().dim_value = size
     findings.raise_if_any()
     return frozenset(batched), is_split
+
+
+def lost_batches(
+    model: onnx.ModelProto, wanted: Mapping[str, Sequence[int]], batched: frozenset[str]
+) -> set[str]:
+    """Outputs that do not have as many images as the inputs: something cuts or mixes the batch.
+
+    At batch 1 such an operator (a Slice of the first three images) may look like none and vanish.
+    A leading 1 passes: exporters write the batch into the shapes of Reshape.
+    """
+    work = onnx.ModelProto()
+    work.CopyFrom(model)
+    sizes = {value.name: _leading(value) for value in model.graph.input}
+    bind_inputs(work, wanted, split_batch=True)
+    images = max((sizes.get(name) or 1 for name in batched), default=1)
+    images = images if images > 1 else MANY
+    for value in work.graph.input:
+        if value.name in batched:
+            value.type.tensor_type.shape.dim[0].dim_value = images
+    del work.graph.value_info[:]
+    for output in work.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    try:
+        outputs = onnx.shape_inference.infer_shapes(work, data_prop=True).graph.output
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        return set()
+    return {value.name for value in outputs if _leading(value) not in (None, 1, images)}
+
+
+def _leading(value: onnx.ValueInfoProto) -> int | None:
+    """The fixed leading size of a tensor, if it has one."""
+    dims = value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ()
+    return _size(dims[0]) if dims else None
 
 
 def _input_shape(

@@ -234,7 +234,8 @@ def _check_ports(net: Net, findings: Findings) -> None:
             at = Location(node=f"{role} `{port.name}`")
             if role == "output" and port.tensor in net.raw:
                 continue
-            if port.elem_type not in _PORT_TYPES:
+            kinds = _PORT_TYPES - set(NUMBER_TYPES) if role == "output" else _PORT_TYPES
+            if port.elem_type not in kinds:
                 kind = onnx.TensorProto.DataType.Name(port.elem_type).lower()
                 findings.error(
                     "F214",
