@@ -18,8 +18,12 @@ from pimc.console import phases, show_json, show_table, show_warnings
 from pimc.report import document
 
 if TYPE_CHECKING:
+    from isa.target import Target
     from pimc.compare import Row, Trial
 
+ABLATION_HEADERS = (
+    "step", "cores", "crossbars", "us an image", "step", "all", "latency us", "energy uJ", "equal",
+)  # fmt: skip
 HEADERS = (
     "scheme", "columns", "crossbars", "conversions", "routes", "table bits",
     "energy uJ", "time us", "area mm2", "cells/", "energy/", "time/", "proved", "equal",
@@ -60,6 +64,12 @@ HEADERS = (
     type=click.IntRange(min=0),
     help="Run on so many: the first of --data (all by default), else random ones (1 by default).",
 )
+@click.option(
+    "--ablation",
+    is_flag=True,
+    help="Instead: what reuse, the pipeline within a PE, asynchronous layers and copies of layers "
+    "bring, one after another.",
+)
 @click.option("--figure", type=click.Path(path_type=Path), help="Bars, as .svg, .png or .pdf.")
 @target_options
 @json_option
@@ -71,6 +81,9 @@ def compare(**arguments: Any) -> None:
     onnxruntime. A lossy scheme (`prap`) is proved and run on the integers that it leaves.
     """
     target = read_target(arguments["target"], arguments["overrides"])
+    if arguments["ablation"]:
+        _ablation(arguments, target)
+        return
     figure = arguments["figure"]
     if figure is not None:
         from pimc.compare_figure import check_figure, draw
@@ -95,6 +108,37 @@ def compare(**arguments: Any) -> None:
         show_json(document("compare", figures, target, inputs))
     else:
         _show_rows(rows)
+
+
+def _ablation(arguments: dict[str, Any], target: Target) -> None:
+    """The table of `--ablation`."""
+    from pimc.ablation import ablation, as_json
+
+    calibration = _trial(arguments).calibration
+    with phases(arguments["quiet"]) as progress:
+        steps = ablation(arguments["model"], target, calibration, progress)
+    found = as_json(steps)
+    if arguments["as_json"]:
+        figures = {"model": str(arguments["model"]), **found}
+        inputs = (arguments["model"], arguments["calib"])
+        show_json(document("compare", figures, target, inputs))
+        return
+    lines, before = [], steps[0]
+    for step in steps:
+        lines.append((
+            step.name, step.cores, step.crossbars,
+            f"{step.time_ns / 1e3:,.1f}", f"{before.time_ns / step.time_ns:.2f}x",
+            f"{steps[0].time_ns / step.time_ns:.2f}x", f"{step.latency_ns / 1e3:,.1f}",
+            f"{step.dynamic_pj / 1e6:.4g}", "yes" if step.equal else "NO",
+        ))  # fmt: skip
+        before = step
+    show_table(ABLATION_HEADERS, lines)
+    own = found["reuse_and_pipeline"]
+    click.echo(
+        f"reuse and the pipeline within a PE here: {own['time']:.2f}x the speed, "
+        f"{-own['energy_saved']:+.0%} energy, {-own['crossbars_saved']:+.0%} crossbars"
+    )
+    click.echo(found["note"])
 
 
 def _trial(arguments: dict[str, Any]) -> Trial:
