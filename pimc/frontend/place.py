@@ -148,7 +148,7 @@ def _refuse_broken(net: Net, found: Mapping[int, Refusal]) -> None:
         hint: str | None = None
         try:
             if not too_large:
-                run_on_zeros(partition_model(net, part))
+                hint = _other_shape(net, part)
         except PimError as error:
             hint = f"the host cannot run it either: {error.diagnostics[0].message}"
         if too_large or hint is not None:
@@ -158,6 +158,15 @@ def _refuse_broken(net: Net, found: Mapping[int, Refusal]) -> None:
                     refusal.code, f"{label}: {refusal.reason}", Location(node=label), hint
                 )
     findings.raise_if_any()
+
+
+def _other_shape(net: Net, part: Op) -> str | None:
+    """Run a partition on zeros; what to say where a result has not the shape that onnx infers."""
+    for name, result in run_on_zeros(partition_model(net, part)).items():
+        declared = net.shapes.get(name, result.shape)
+        if declared != result.shape:
+            return f"the host gives `{name}` the shape {list(result.shape)}, onnx {list(declared)}"
+    return None
 
 
 def _is_too_large(net: Net, op: Op) -> bool:
