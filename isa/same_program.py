@@ -30,6 +30,11 @@ def first_difference(a: Program, b: Program) -> str | None:
     return next(_differences("", a, b), None)
 
 
+def same_blocks(a: BlockMatrix, b: BlockMatrix) -> bool:
+    """Whether two matrices mean the same blocks."""
+    return a is b or not any(_block_differences(a, b))
+
+
 def _differences(path: str, a: Any, b: Any) -> Iterator[str]:
     if type(a) is not type(b):
         yield path

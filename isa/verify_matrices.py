@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from isa.matrix import BlockMatrix
 from isa.printer import quoted
 from isa.program import Core, Matrix, Program
+from isa.same_program import same_blocks
 from isa.target import Target
 from isa.verify_scope import Scope
 
@@ -163,6 +164,8 @@ def _copy_problems(scope: Scope, matrix: Matrix) -> Iterator[str]:
         matrix.outputs,
     ):
         yield f"is a copy of {quoted(matrix.of)}, which covers another part or another layer"
+    elif not same_blocks(original.blocks, matrix.blocks):
+        yield f"is a copy of {quoted(matrix.of)}, but its blocks are others"
 
 
 def _heights(blocks: BlockMatrix) -> Int64:

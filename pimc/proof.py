@@ -21,7 +21,7 @@ def check_reconstruction(program: Program, graph: Graph) -> None:
     """
     parts: dict[str, list[Matrix]] = defaultdict(list)
     for matrix in program.matrices():
-        if not matrix.of:  # a copy has the very blocks of its original
+        if not matrix.of:  # the verifier holds copies to the blocks of their originals
             parts[matrix.layer].append(matrix)
     findings = Findings()
     nodes = {node.name: node for node in graph.nodes if isinstance(node, MatrixNode)}

@@ -33,12 +33,22 @@ class RunResult:
     """What a run gives.
 
     outputs: per output tensor, [images, rows, columns, channels]. tensors: the same for every
-    tensor that travels on a channel, in a traced run. counters: events over all images.
+    tensor that travels on a channel, in a traced run. carried: of those of which only a part
+    travels, which, bool [rows, channels]; the rest is 0. counters: events over all images.
     """
 
     outputs: dict[str, Array]
     counters: Counters
     tensors: dict[str, Array] = field(default_factory=dict)
+    carried: dict[str, Array] = field(default_factory=dict)
+
+    def seen(self) -> dict[str, tuple[Array, Array]]:
+        """Every tensor that a run shows, and which of its elements it shows, bool of its shape."""
+        parts = {name: self.carried[name][:, None] for name in self.carried.keys() - self.outputs}
+        return {
+            name: (values, np.broadcast_to(parts.get(name, True), values.shape))
+            for name, values in (self.tensors | self.outputs).items()
+        }
 
 
 def exact_crossbars(program: Program, target: Target) -> Mapping[int, Mapping[str, Programmed]]:
@@ -107,7 +117,8 @@ class Machine:
         for result in results:
             counters.add(result.counters)
         outputs = _join([result.outputs for result in results])
-        return RunResult(outputs, counters, _join([result.tensors for result in results]))
+        tensors = _join([result.tensors for result in results])
+        return RunResult(outputs, counters, tensors, results[0].carried)
 
     def _run(
         self, inputs: Mapping[str, Array], share: slice, trace: bool, first_image: int
@@ -117,12 +128,13 @@ class Machine:
         clipped = Counters()
         skipped_before = fires_skipped(self.program, self.target, self._crossbars)
         chunk = max(1, min(images, STATE_BYTES // self._bytes_per_image()))
-        parts = []
+        parts, carried = [], dict[str, Array]()
         for first in range(share.start, share.stop, chunk):
             count = min(chunk, share.stop - first)
             batch = {name: values[first : first + count] for name, values in inputs.items()}
             state = self._run_chunk(count, batch, trace, first_image + first)
-            parts.append((self._outputs(state), state.traced() if trace else {}))
+            tensors, carried = state.traced() if trace else ({}, {})
+            parts.append((self._outputs(state), tensors))
             state.add_saturations(clipped)
         if self._events is None:
             self._events = count_program(self.program, self.target)
@@ -132,8 +144,8 @@ class Machine:
         skipped = fires_skipped(self.program, self.target, self._crossbars)
         for name, count in skipped.items():
             counters.layer(name).fires_skipped += count - skipped_before[name]
-        outputs, tensors = zip(*parts, strict=True)
-        return RunResult(_join(outputs), counters, _join(tensors))
+        outputs, traced = zip(*parts, strict=True)
+        return RunResult(_join(outputs), counters, _join(traced), carried)
 
     def paths(self) -> dict[tuple[int, str], str]:
         """The path that each (core, matrix) takes; the words are those of `Crossbars.path`."""

@@ -32,20 +32,23 @@ class PhasedMachine:
         self, inputs: Mapping[str, Array], trace: bool = False, first_image: int = 0, jobs: int = 1
     ) -> RunResult:
         """As `Machine.run`. A traced run also gives what phases store for later ones."""
-        held, tensors, counters = dict(inputs), dict[str, Array](), Counters(images=0)
+        held, counters = dict(inputs), Counters(images=0)
+        tensors, carried = dict[str, Array](), dict[str, Array]()
         for machine in self._machines:
             names = [t.name for t in machine.program.tensors if t.role == "input"]
             given = {name: held[name] for name in names if name in held}
             result = machine.run(given, trace, first_image, jobs)
             held |= result.outputs
             tensors |= result.tensors
+            carried |= result.carried
             counters.add(result.counters)
         counters.images //= len(self._machines)
         outputs = {name: held[name] for name in self._phases.outputs}
         if trace:
             stored = held.keys() - inputs.keys() - outputs.keys()
             tensors |= {name: held[name] for name in sorted(stored)}
-        return RunResult(outputs, counters, tensors)
+            carried = {name: part for name, part in carried.items() if name not in stored}
+        return RunResult(outputs, counters, tensors, carried)
 
 
 def machine_of(

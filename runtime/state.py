@@ -161,10 +161,11 @@ class State:
             for matrix in stream.core.matrices:
                 counters.layer(matrix.layer).saturations += stream.saturations[matrix.name]
 
-    def traced(self) -> dict[str, Array]:
+    def traced(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """The tensors that channels carried, put together from the recorded messages.
 
-        One of which some rows or channels went nowhere, because nobody needs them, is left out.
+        Of those of which some rows or channels went nowhere, because nobody needs them, also
+        which did not: bool [rows, channels]. What went nowhere is 0.
         """
         tensors = {tensor.name: tensor for tensor in self.program.tensors}
         found: dict[str, Array] = {}
@@ -185,7 +186,7 @@ class State:
             shape = (self.images, len(rows), columns, stop - first)
             found[name][:, rows, :, first:stop] = values.reshape(shape)
             seen[name][rows, first:stop] = True
-        return {name: values for name, values in found.items() if seen[name].all()}
+        return found, {name: held for name, held in seen.items() if not held.all()}
 
 
 def _wrong_carries(channel: Channel, tensor: Tensor, elements: int) -> Diagnostic:

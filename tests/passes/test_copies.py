@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,10 +41,9 @@ def check(builder: GraphBuilder, target: Target, copies: dict[str, int], output:
     names = {tensor.onnx_name: tensor.name for tensor in program.tensors}
     result = Machine(program, grown).run({names["x"]: feeds["x"]}, trace=True)
     for onnx_name, name in names.items():
-        for found in (result.tensors, result.outputs):
-            if name in found:
-                values = found[name].reshape(wanted[onnx_name].shape)
-                np.testing.assert_array_equal(values, wanted[onnx_name])
+        for values, shown in (result.seen()[name],) if name in result.seen() else ():
+            expected = wanted[onnx_name].reshape(values.shape)
+            np.testing.assert_array_equal(values[shown], expected[shown])
     assert names[output] in result.outputs
     return program
 
@@ -108,6 +109,38 @@ def test_copies_share_the_arrays_of_their_original() -> None:
     ]
     assert sizes[0] == sizes[1]
     assert same_program(parse_program(print_program(four), data_arrays(four)), four)
+
+
+def test_rows_that_travel_are_compared_where_others_do_not() -> None:
+    b = GraphBuilder(5, (7, 7, 3))
+    inner = b.conv("x", 4, (3, 3), pads=(1, 1, 1, 1))
+    y = b.pool("max", inner, (2, 2), (2, 2))  # row 6 is under no window
+    copies = dict(zip(heads(b.graph(y)), (2, 3), strict=True))
+    program, target = compiled(b.graph(y), load_target("ou9x8"), copies)
+    feeds = b.feed(2)
+    name = next(tensor.name for tensor in program.tensors if tensor.role == "inner")
+    result = Machine(program, target).run({"x": feeds["x"]}, trace=True)
+    values, shown = result.seen()[name]
+    assert [bool(row.all()) for row in shown[0]] == [True] * 6 + [False]
+    expected = evaluate(b.graph(y), feeds)[inner]
+    np.testing.assert_array_equal(values[shown], expected[shown])
+    split = Machine(program, target).run({"x": feeds["x"]}, trace=True, jobs=2)
+    np.testing.assert_array_equal(split.seen()[name][1], shown)
+
+
+def test_a_copy_with_a_cell_of_its_own_is_found() -> None:
+    b = GraphBuilder(3, (8, 8, 6))
+    y = b.conv("x", 8, (3, 3))
+    program, target = compiled(b.graph(y), load_target("ou9x8"), {"Conv_0": 3})
+    core = program.cores[-1]
+    (copy,) = core.matrices
+    cells = copy.blocks.cells.copy()
+    cells.flat[np.flatnonzero(cells)[0]] -= 1
+    wrong = replace(core, matrices=(replace(copy, blocks=replace(copy.blocks, cells=cells)),))
+    assert verify(program, target) == []
+    (finding,) = verify(replace(program, cores=(*program.cores[:-1], wrong)), target)
+    assert finding.code == "V404"
+    assert "its blocks are others" in finding.message
 
 
 @pytest.mark.parametrize("copies", [2, 4])

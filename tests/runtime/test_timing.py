@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.timed import HEAD, random_program, three_layers
+from support.timed import HEAD, random_program, three_layers, two_copies
 from support.timing_oracle import Oracle
 
 from isa.assembly import parse_program
@@ -45,6 +45,24 @@ def test_images_follow_each_other_without_a_barrier() -> None:
     assert timeline.image_ends == [425 + 352 * image for image in range(5)]
     assert timeline.interval == 352.0  # 176 a row: 160 of work, 9 for the way out, 7 to load
     assert timeline.bound == (320.0, "core 0 matrix (conv)")
+
+
+def test_two_copies_that_take_turns_take_the_cycles_worked_out_by_hand() -> None:
+    timeline = simulate(two_copies(), tiny(), images=2)
+    found = ends(timeline)
+    # each as above with one row of an image, both at once: the global memory has a link for each
+    for core in (0, 2):
+        assert found[core, "matrix"] == [176, 352]
+        assert found[core, "send"] == [181, 357]
+    # row 0 is there at 179 + 5 + 2 and received at 189. Row 1 could enter core 1 at 184, too; it
+    # goes behind the flits of row 0, is there at 188, and received after the maxpool of row 0 (190)
+    assert found[1, "receive"] == [189, 193, 365, 369]
+    # maxpool; requant of row 0, in order before the maxpool of row 1; requant of row 1
+    assert found[1, "vector"][:4] == [190, 242, 243, 295]
+    assert found[1, "memory"] == [249, 302, 425, 478]
+    assert timeline.latency == 302  # one copy: 425
+    assert timeline.interval == 176.0  # one copy: 352
+    assert timeline.bound == (160.0, "core 0 matrix (conv)")
 
 
 def test_a_stall_is_put_down_to_what_the_unit_waited_for() -> None:

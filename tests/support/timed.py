@@ -56,6 +56,25 @@ def three_layers() -> Program:
     return parse_program(HEAD + THREE_LAYERS)
 
 
+def two_copies() -> Program:
+    """As ``three_layers``, with the convolution twice: core 0 has row 0, core 2 has row 1."""
+    conv, pool = THREE_LAYERS.split('.core 1 "pool"\n')
+    way, conv = conv.split('.core 0 "conv"\n')
+    loop = conv.index("  loop")
+    head, body = conv[:loop], conv[loop:].splitlines()[1:-1]
+    copies = [
+        f'.core {core} "conv"\n' + head.replace(".matrix a", f".matrix a{row}")
+        + "\n".join(body).replace("[y]", f"[{row}]").replace(" a,", f" a{row},")
+                         .replace("c0", f"c{row}") + "\n"
+        for row, core in enumerate((0, 2))
+    ]  # fmt: skip
+    head, body = pool[: pool.index("  loop")], pool[pool.index("  loop") :].splitlines()[1:-1]
+    rows = ["\n".join(body).replace("c0", f"c{row}").replace("[y]", f"[{row}]") for row in (0, 1)]
+    ways = way + way.replace("c0 core 0", "c1 core 2").replace("@0x0000", "@0x0100")
+    lines = [ways, copies[0], f'.core 1 "pool"\n{head}', *rows, copies[1]]
+    return parse_program(HEAD + "\n".join(lines))
+
+
 def overlapping_products() -> Program:
     """As ``three_layers``, with a second product that starts while the first one drains."""
     line = "    mvm     acc, a, rows\n"
