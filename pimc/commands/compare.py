@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pimc.commands.options import (
     check_place,
@@ -19,11 +20,15 @@ from pimc.report import document
 
 if TYPE_CHECKING:
     from isa.target import Target
+    from pimc.ablation import Ablation, Step
     from pimc.compare import Row, Trial
 
 ABLATION_HEADERS = (
-    "step", "cores", "crossbars", "us an image", "step", "all", "latency us", "energy uJ", "equal",
+    "step", "cores", "crossbars", "us an image", "step", "all", "latency us", "energy uJ", "proved",
+    "equal", "published",
 )  # fmt: skip
+INTERVAL_HEADERS = ("mapping", "none", "pipelined", "replicated", "all")
+NOT_WITH_ABLATION = ("schemes", "specs", "data", "samples", "figure")
 HEADERS = (
     "scheme", "columns", "crossbars", "conversions", "routes", "table bits",
     "energy uJ", "time us", "area mm2", "cells/", "energy/", "time/", "proved", "equal",
@@ -42,7 +47,7 @@ HEADERS = (
     type=click.Choice(["energy", "latency", "area"]),
     default="energy",
     show_default=True,
-    help="What `best` minimizes.",
+    help="What `best` minimizes, also the one of --ablation.",
 )
 @click.option(
     "--calib", type=click.Path(path_type=Path), help="Samples for the ranges and for refits, npz."
@@ -68,7 +73,7 @@ HEADERS = (
     "--ablation",
     is_flag=True,
     help="Instead: what reuse, the pipeline within a PE, asynchronous layers and copies of layers "
-    "bring, one after another.",
+    "bring or cost, one after another. Takes --optimize and --calib.",
 )
 @click.option("--figure", type=click.Path(path_type=Path), help="Bars, as .svg, .png or .pdf.")
 @target_options
@@ -111,34 +116,76 @@ def compare(**arguments: Any) -> None:
 
 
 def _ablation(arguments: dict[str, Any], target: Target) -> None:
-    """The table of `--ablation`."""
-    from pimc.ablation import ablation, as_json
+    """The two tables of `--ablation`. Raises click.UsageError for options it does not take."""
+    from pimc.ablation import ablation
 
+    _refuse_other_options()
     calibration = _trial(arguments).calibration
+    mapping = {"energy": "best"}.get(arguments["optimize"], f"best-{arguments['optimize']}")
     with phases(arguments["quiet"]) as progress:
-        steps = ablation(arguments["model"], target, calibration, progress)
-    found = as_json(steps)
+        found = ablation(arguments["model"], target, calibration, mapping, progress)
     if arguments["as_json"]:
-        figures = {"model": str(arguments["model"]), **found}
+        figures = {"model": str(arguments["model"]), **found.as_json()}
         inputs = (arguments["model"], arguments["calib"])
         show_json(document("compare", figures, target, inputs))
-        return
-    lines, before = [], steps[0]
-    for step in steps:
+    else:
+        _show_ablation(found)
+
+
+def _refuse_other_options() -> None:
+    """Raise click.UsageError where an option is given that `--ablation` has no use for."""
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in NOT_WITH_ABLATION
+        and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
+    if given:
+        raise click.UsageError(
+            f"--ablation does not take {', '.join(given)}: it compares fixed steps, each run on "
+            "one random image; drop the option, or --ablation"
+        )
+
+
+def _show_ablation(found: Ablation) -> None:
+    lines = []
+    for step in found.steps:
         lines.append((
-            step.name, step.cores, step.crossbars,
-            f"{step.time_ns / 1e3:,.1f}", f"{before.time_ns / step.time_ns:.2f}x",
-            f"{steps[0].time_ns / step.time_ns:.2f}x", f"{step.latency_ns / 1e3:,.1f}",
-            f"{step.dynamic_pj / 1e6:.4g}", "yes" if step.equal else "NO",
+            step.name, step.cores, step.crossbars, f"{step.time_ns / 1e3:,.1f}",
+            f"{step.step_ratio:.2f}x", f"{step.ratio:.2f}x", f"{step.latency_ns / 1e3:,.1f}",
+            f"{step.dynamic_pj / 1e6:.4g}", "yes" if step.reconstructs else "NO",
+            "yes" if step.equal else "NO", _published(step),
         ))  # fmt: skip
-        before = step
     show_table(ABLATION_HEADERS, lines)
-    own = found["reuse_and_pipeline"]
+    figures = found.as_json()
+    own = figures["reuse_and_pipeline"]
     click.echo(
-        f"reuse and the pipeline within a PE here: {own['time']:.2f}x the speed, "
-        f"{-own['energy_saved']:+.0%} energy, {-own['crossbars_saved']:+.0%} crossbars"
+        f"reuse ({found.steps[1].mapping}) and the pipeline within a PE here: {own['time']:.2f}x "
+        f"the speed, {-own['energy_saved']:+.0%} energy, {-own['crossbars_saved']:+.0%} crossbars"
     )
-    click.echo(found["note"])
+    click.echo(figures["note"])
+    for step in found.steps[1:]:
+        if step.step_ratio < 0.995:
+            click.echo(f"`{step.name}` costs time here: {step.step_ratio:.2f}x")
+    click.echo("us between images with asynchronous layers:")
+    show_table(
+        INTERVAL_HEADERS,
+        [
+            (mapping, *(f"{ns / 1e3:,.1f}" for ns in intervals.values()))
+            for mapping, intervals in found.intervals_ns.items()
+        ],
+    )
+
+
+def _published(step: Step) -> str:
+    """The published figures for a step and all before it, "-" where there are none."""
+    paper = step.published
+    if paper is None:
+        return "-"
+    return (
+        f"{paper.time}x {-paper.energy_saved:+.0%} {-paper.crossbars_saved:+.0%} ({paper.source})"
+    )
 
 
 def _trial(arguments: dict[str, Any]) -> Trial:
