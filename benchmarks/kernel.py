@@ -7,8 +7,9 @@ does, 9 word lines at a time in 1-bit cells, exactly: with a wide ADC ("proved")
 ADC that saturates ("clipped", and the methods it falls back to, forced). The others have no
 crossbar model. CPU time, best of several; read the ratios, since a loaded machine moves both.
 "All clip" has every cell set and large inputs, so that most conversions saturate. Of whole
-networks a rate is images; --large adds resnet50 at 224 x 224 (a minute, 2 GB). At the end, what
-`BARS` asks for, met or not, and whether the other simulators are installed.
+networks a rate is images; --large adds resnet50 at 224 x 224 (a minute, 2 GB). Public simulators
+are timed where they are installed (`peers.py`). At the end, how many times as fast pimc is on the
+job of each, and what `BARS` asks for, met or not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import importlib.util
 import json
 import sys
 import time
@@ -30,6 +30,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from peers import PEERS, is_installed, peer_calls
 from whole_network import IMAGES, REFERENCE, light_calls, network_calls, resnet20_calls
 
 from isa.matrix import BlockMatrix
@@ -106,7 +107,13 @@ BARS = (
     Bar("resnet50, 1 image", "pimc proved", times=3),
     Bar("resnet50, 1 image", "pimc clipped 3 bit", times=12),
 )
-PEERS = {"CrossSim": "simulator", "aihwkit": "aihwkit"}  # what is imported
+SAME_JOB = {  # what pimc calls the job that a peer does; aihwkit's is the smaller one
+    "CrossSim": "pimc clipped 3 bit",
+    "CrossSim, static 5 %": "pimc clipped 3 bit, static 5 %",
+    "CrossSim, read noise 10 %": "pimc clipped 3 bit, read noise 10 %",
+    "aihwkit, no bits or slices": "pimc clipped 3 bit",
+    "aihwkit, no bits or slices, with noise": "pimc clipped 3 bit, read noise 10 %",
+}
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
@@ -260,7 +267,10 @@ def measure(
     if conv:
         calls["onnxruntime ConvInteger"] = onnx_conv_integer(weights, conv)
         calls["onnxruntime QLinearConv"] = onnx_convolution(weights, conv)
-    return timed(shape, calls, windows, inputs * outputs)
+    rows = timed(shape, calls, windows, inputs * outputs)
+    for peer in peer_calls(weights, u):
+        rows += timed(shape, {peer.contender: peer.call}, peer.windows, inputs * outputs)
+    return [replace(row, ratio=rows[0].mvm_per_s / row.mvm_per_s) for row in rows]
 
 
 def timed(
@@ -288,17 +298,24 @@ def main() -> None:
     ]
     if "--large" in sys.argv[1:]:
         rows += timed("resnet50, 1 image", light_calls("resnet50"), 1)
-    bars = judge(rows)
-    peers = {name: peer_state(module) for name, module in PEERS.items()}
+    bars, leads = judge(rows), lead(rows)
     if "--json" in sys.argv[1:]:
         met = [{"bar": f"{b.shape}, {b.contender}: {b}", "met": is_met} for b, _, is_met in bars]
-        rows_json = [asdict(row) for row in rows]
-        document = {"kernel": describe_kernel(), "rows": rows_json, "bars": met, "peers": peers}
+        document = {
+            "kernel": describe_kernel(),
+            "rows": [asdict(row) for row in rows],
+            "bars": met,
+            "peers": {name: is_installed(name) for name in PEERS},
+            "lead": {f"{row.shape}, {row.contender}": times for row, times in leads},
+        }
         print(json.dumps(document))
         return
     print_rows(rows)
-    for name, state in peers.items():
-        print(f"{name}: {state}")
+    for name in PEERS:
+        if not is_installed(name):
+            print(f"{name}: not installed")
+    for row, times in leads:
+        print(f"{row.shape}: {SAME_JOB[row.contender]} is {times:,.0f} times {row.contender}")
     for bar, row, is_met in bars:
         word = "met    " if is_met else "NOT MET"
         reached = f"{row.mvm_per_s:,.1f} a second, {row.seconds * 1e3:.3f} ms"
@@ -315,9 +332,14 @@ def judge(rows: list[Row]) -> list[tuple[Bar, Row, bool]]:
     ]
 
 
-def peer_state(module: str) -> str:
-    """Whether another simulator is here; this run does not time any."""
-    return "not installed" if importlib.util.find_spec(module) is None else "installed, not timed"
+def lead(rows: list[Row]) -> list[tuple[Row, float]]:
+    """Each row of a peer, and how many times its rate pimc reaches on `SAME_JOB`."""
+    rate = {(row.shape, row.contender): row.mvm_per_s for row in rows}
+    return [
+        (row, rate[row.shape, SAME_JOB[row.contender]] / row.mvm_per_s)
+        for row in rows
+        if row.contender in SAME_JOB
+    ]
 
 
 def print_rows(rows: list[Row]) -> None:
