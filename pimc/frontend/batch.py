@@ -16,14 +16,21 @@ _REDUCTIONS = frozenset(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"))
 
 
 def spread_batch(net: Net) -> None:
-    """Extend ``net.batched`` from the inputs to every tensor."""
+    """Extend ``net.batched`` from the inputs to every tensor.
+
+    What meets a tensor that has mixed its images, as windows of a shifted attention do, is mixed.
+    """
+    mixed: set[str] = set()
     for op in net.ops:
         sources = [name for name in op.inputs if name in net.batched]
-        if not sources:
-            continue
+        is_mixed = not mixed.isdisjoint(op.inputs)
         for name in op.outputs:
-            if name and all(_keeps(net, op, source, name) for source in sources):
+            if not name or not (sources or is_mixed):
+                continue
+            if not is_mixed and all(_keeps(net, op, source, name) for source in sources):
                 net.batched.add(name)
+            else:
+                mixed.add(name)
 
 
 def _keeps(net: Net, op: Op, source: str, output: str) -> bool:

@@ -19,6 +19,7 @@ from pimc.frontend.fold import fold_constants
 from pimc.frontend.input_shapes import lost_batches
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
+from pimc.frontend.masks import raise_masks, spell_masks
 from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.place import Stay, host_warnings, place
@@ -129,6 +130,7 @@ def _annotated(normalized: Normalized) -> Net:
     net = build_net(normalized.model, normalized.outputs, normalized.batched)
     fold_constants(net)
     annotate(net)
+    spell_masks(net)
     expand(net)
     simplify(net)
     spread_batch(net)
@@ -147,7 +149,7 @@ def _quantize(
     limits: Mapping[str, tuple[float, float]] = {}
     if unknown:
         ranges = calibrate(net, unknown, calibration, options.calibration_method, options.seed)
-        limits = ranges.limits
+        limits = raise_masks(net, ranges.limits, held.leader)
         if ranges.is_random:
             net.notes.warning(
                 "F221",

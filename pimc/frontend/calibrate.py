@@ -74,7 +74,10 @@ def calibrate(
                 "F222",
                 f"tensor `{name}` ranges from {low} to {high} on the calibration data",
                 Location(node=f"tensor `{name}`"),
-                "the network overflows float32 on these samples: check their scale",
+                "the network overflows float32 on these samples: check their scale"
+                if low > -np.inf
+                else "minus infinity may only leave out elements of a softmax, and never all of "
+                "a row; or the network overflows float32 on these samples: check their scale",
             )
     findings.raise_if_any()
     return Ranges(limits, samples, data is None)

@@ -237,7 +237,9 @@ def _refuse_bad_numbers(model: onnx.ModelProto) -> None:
         if not bad:
             continue
         users = [n for n in model.graph.node if tensor.name in n.input]
-        if not np.isnan(values).any() and all(n.op_type in _BOUNDED for n in users):
+        is_mask = bool((values < np.inf).all())
+        allowed = _BOUNDED | {"Add"} if is_mask else _BOUNDED  # minus infinity masks a softmax
+        if not np.isnan(values).any() and all(n.op_type in allowed for n in users):
             continue
         named = ", ".join(f"{n.op_type} `{n.name or n.output[0]}`" for n in users) or "no node"
         findings.error(

@@ -178,3 +178,16 @@ def test_a_slice_of_the_batch_is_no_slice_of_an_image() -> None:
     fixed = make("(float[20,10,5] x) => (float[3,10,5] y)", body, **constants)
     feeds = {"x": np.random.default_rng(0).normal(size=(1, 20, 10, 5)).astype(np.float32)}
     assert import_model(fixed, feeds).graph.values["y"].onnx_shape == (3, 10, 5)
+
+
+def test_windows_that_mix_the_batch_may_be_added_to_what_did_not() -> None:
+    body = (
+        "w = Reshape(x, windows) a = MatMul(w, m) f = Relu(a) b = Reshape(f, whole) "
+        "s = Add(x, b) t = Sub(b, x) y = Concat<axis=3>(s, t)"
+    )
+    constants = {
+        "windows": np.array([-1, 4, 5]),
+        "whole": np.array([-1, 4, 4, 5]),
+        "m": weights(5, 5),
+    }
+    check_model(make("(float[1,4,4,5] x) => (float[1,4,4,10] y)", body, **constants), images=1)

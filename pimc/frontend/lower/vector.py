@@ -154,8 +154,8 @@ def _lower_binary(
     left, right = (_dequantize_of(model, name) for name in node.input)
     output, op = quantize.output[0], _BINARY[node.op_type]
     shape = state.infos[output].shape
-    axis = _result_axis(state, model, left.input[0], right.input[0])
-    first = _operand(state, model, left, axis)
+    axis = _result_axis(state, model, output, left.input[0], right.input[0])
+    first = _operand(state, model, left, axis - len(shape))
     name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
     if model.is_constant(right.input[0]):
         held = model.qparams(right.input[1], right.input[2])
@@ -167,7 +167,7 @@ def _lower_binary(
             BinaryNode(node.name, (first,), name, op, constant, float(held.scale), held.zero)
         )
         return
-    second = _operand(state, model, right, axis)
+    second = _operand(state, model, right, axis - len(shape))
     state.nodes.append(BinaryNode(node.name, (first, second), name, op))
 
 
@@ -177,21 +177,27 @@ def _dequantize_of(model: ReferenceModel, name: str) -> onnx.NodeProto:
     return model.makers[node.input[0]] if node.op_type == "Sum" else node
 
 
-def _result_axis(state: State, model: ReferenceModel, first: str, second: str) -> int:
-    """The channel axis that lets the machine broadcast the second operand."""
-    shape = state.infos[first].shape
-    if not model.is_constant(second) and state.infos[second].shape != shape:
-        sizes = state.infos[second].shape
+def _result_axis(state: State, model: ReferenceModel, output: str, first: str, second: str) -> int:
+    """The channel axis of the result that lets the machine broadcast the second operand.
+
+    Where images were mixed on one side, the other has an axis less: its batch, which is 1.
+    """
+    shape = state.infos[output].shape
+    sizes = shape if model.is_constant(second) else state.infos[second].shape
+    sizes = (1,) * (len(shape) - len(sizes)) + sizes[max(len(sizes) - len(shape), 0) :]
+    if sizes != shape:
         varying = [axis for axis, size in enumerate(sizes) if size > 1]
         if len(varying) == 1:
             return varying[0]
         lost = [a for a, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n != m]
         if len(lost) == 1:
             return lost[0]
-    return _axis_of(state, state.value_of(first), first)
+    axis = _axis_of(state, state.value_of(first), first)
+    return axis + len(shape) - len(state.infos[first].shape)
 
 
 def _operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axis: int) -> str:
-    """The value of an operand, its channels where those of the result are."""
-    value = state.value_of(dequantize.input[0], axis)
+    """The value of an operand, channels where those of the result are: ``axis`` from its end."""
+    rank = len(state.infos[dequantize.input[0]].shape)
+    value = state.value_of(dequantize.input[0], rank + axis)
     return state.with_qparams(value, model.qparams(dequantize.input[1], dequantize.input[2]))
