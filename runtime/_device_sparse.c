@@ -1,42 +1,8 @@
-/* A static device as the integers plus what it changes: where a code is not the sum of the cells.
- *
- * A programmed column gives the right code for most patterns of its word lines. The others are
- * listed once, by row group and pattern, and a product is the linear one, which is in `out`
- * already, plus the listed differences of the patterns that the inputs show. One bit a pattern
- * says whether there is anything to look up, whatever the number of columns.
- */
-#include "_device.h"
+/* The list of a static device's differences, made and checked; see _device_sparse.h. */
+#include "_device_sparse.h"
 
-enum { SPARSE_LINES = 12, MAX_PATTERNS = 1 << SPARSE_LINES };
-
-/* The code of a column is `delta` more than the sum of its cells. */
-typedef struct {
-    int32_t column, delta;
-} difference;
-
-/* A pattern of a group that must be looked up. */
-typedef struct {
-    int64_t start;     /* -> differences, up to the start of the next hit */
-    int32_t saturated; /* columns */
-} hit;
-
-typedef struct {
-    Py_ssize_t inputs, outputs, groups, lines, lists, patterns, words;
-    int codes, fraction, bias;
-    int32_t top;
-    int32_t *rows;         /* [groups][lines], `inputs` where unused */
-    int64_t *first;        /* [groups] first stored column */
-    int64_t *list_groups;  /* [lists + 1] */
-    int64_t *list_columns; /* [lists] */
-    int64_t *list_slots;   /* [lists] first slot: column c of the list has slot list_slots + c */
-    int64_t *route_start;  /* [slots + 1] */
-    int32_t *output, *factor;
-    int32_t *thresholds;   /* [codes] */
-    uint64_t *any;         /* [groups][words] bit q: pattern q changes something or saturates */
-    int64_t *rank;         /* [groups][words] -> hits, of the lowest bit of the word */
-    hit *hits;             /* [set bits of `any` + 1] */
-    difference *differences;
-} sparse;
+enum { FEW = 24,          /* up to so many windows are done one at a time */
+       MAX_CODES = 32000 }; /* less the largest sum of cells, they fit 16 bits */
 
 static const char SPARSE[] = "runtime._device.sparse";
 
@@ -44,7 +10,8 @@ static void sparse_free(sparse *p) {
     if (!p) return;
     void *owned[] = {p->rows, p->first, p->list_groups, p->list_columns, p->list_slots,
                      p->route_start, p->output, p->factor, p->thresholds, p->any, p->rank,
-                     p->hits, p->differences};
+                     p->hits, p->differences, p->group_steps, p->steps, p->pattern,
+                     p->list_outputs, p->reached, p->reach, p->slot, p->slot_factor};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(p);
 }
@@ -116,8 +83,9 @@ typedef struct {
     int64_t place[MAX_PATTERNS + 1];
     int32_t *pattern;
     difference *found;
-    Py_ssize_t count, room;
-    Py_ssize_t hits, hit_room, differences, difference_room; /* of the plan */
+    Py_ssize_t count, pattern_room, room;
+    /* of the plan */
+    Py_ssize_t hits, hit_room, differences, difference_room, listed_room, steps, step_room;
 } workspace;
 
 /* Make room for `count` more items of `size` bytes; -1: no memory. */
@@ -131,12 +99,37 @@ static int grow(void **array, Py_ssize_t used, Py_ssize_t count, Py_ssize_t *roo
 }
 
 static int collect(workspace *s, int32_t pattern, int32_t column, int32_t delta) {
-    Py_ssize_t room = s->room;
-    if (grow((void **)&s->pattern, s->count, 1, &room, sizeof *s->pattern) < 0 ||
+    if (grow((void **)&s->pattern, s->count, 1, &s->pattern_room, sizeof *s->pattern) < 0 ||
         grow((void **)&s->found, s->count, 1, &s->room, sizeof *s->found) < 0)
         return -1;
     s->pattern[s->count] = pattern;
-    s->found[s->count++] = (difference){column, delta};
+    s->found[s->count++] = (difference){(uint16_t)column, (int16_t)delta};
+    return 0;
+}
+
+/* The columns' differences once more, a step for each column and delta; `found` is by column. */
+static int append_steps(sparse *p, workspace *s) {
+    int64_t listed = s->differences;
+    if (grow((void **)&p->steps, s->steps, s->count + 1, &s->step_room, sizeof *p->steps) < 0 ||
+        grow((void **)&p->pattern, listed, s->count, &s->listed_room, sizeof *p->pattern) < 0)
+        return -1;
+    for (Py_ssize_t from = 0, to; from < s->count; from = to) {
+        const int32_t column = s->found[from].column;
+        int32_t low = s->found[from].delta, high = low;
+        for (to = from; to < s->count && s->found[to].column == column; to++) {
+            if (s->found[to].delta < low) low = s->found[to].delta;
+            if (s->found[to].delta > high) high = s->found[to].delta;
+        }
+        for (int32_t delta = low; delta <= high; delta++) {
+            const int64_t start = listed;
+            for (Py_ssize_t i = from; i < to; i++)
+                if (s->found[i].delta == delta) p->pattern[listed++] = (uint16_t)s->pattern[i];
+            if (listed > start) p->steps[s->steps++] = (step){start, column, delta};
+        }
+        if (-low > p->largest) p->largest = -low;
+        if (high > p->largest) p->largest = high;
+    }
+    p->steps[s->steps] = (step){listed, 0, 0};
     return 0;
 }
 
@@ -145,20 +138,24 @@ static int append(sparse *p, Py_ssize_t group, workspace *s) {
     const uint64_t *any = p->any + group * p->words;
     if (grow((void **)&p->hits, s->hits, p->patterns + 1, &s->hit_room, sizeof *p->hits) < 0 ||
         grow((void **)&p->differences, s->differences, s->count, &s->difference_room,
-             sizeof *p->differences) < 0)
+             sizeof *p->differences) < 0 ||
+        append_steps(p, s) < 0)
         return -1;
+    p->group_steps[group + 1] = s->steps;
     memset(s->place, 0, sizeof s->place);
     for (Py_ssize_t i = 0; i < s->count; i++) s->place[s->pattern[i] + 1]++;
     s->place[0] = s->differences;
     for (Py_ssize_t q = 0; q < p->patterns; q++) {
         s->place[q + 1] += s->place[q];
         if (q % 64 == 0) p->rank[group * p->words + q / 64] = s->hits;
-        if (any[q / 64] >> q % 64 & 1) p->hits[s->hits++] = (hit){s->place[q], s->saturated[q]};
+        if (any[q / 64] >> q % 64 & 1)
+            p->hits[s->hits++] = (hit){s->place[q], (int32_t)q, s->saturated[q]};
     }
     for (Py_ssize_t i = 0; i < s->count; i++)
         p->differences[s->place[s->pattern[i]]++] = s->found[i];
     s->differences += s->count;
-    p->hits[s->hits] = (hit){s->differences, 0};
+    p->rank[(group + 1) * p->words] = s->hits;
+    p->hits[s->hits] = (hit){s->differences, 0, 0};
     return 0;
 }
 
@@ -201,31 +198,48 @@ static int sparse_fill(sparse *p, const int16_t *cells, const int16_t *ideal, in
     return status;
 }
 
-/* ------------------------------------------------------------------------------ the product */
-
-static uint64_t sparse_window(const sparse *p, const uint8_t *row, uint32_t *out) {
-    uint64_t saturated = 0;
-    for (Py_ssize_t list = 0; list < p->lists; list++)
-        for (Py_ssize_t g = p->list_groups[list]; g < p->list_groups[list + 1]; g++) {
-            const uint64_t *any = p->any + g * p->words;
-            uint16_t bits[8];
-            device_bits(row, p->rows + g * p->lines, (int)p->lines, bits);
-            for (int t = 0; t < 8; t++) {
-                const unsigned word = bits[t] / 64u, bit = bits[t] % 64u;
-                if (!(any[word] >> bit & 1)) continue;
-                const uint64_t below = any[word] & (((uint64_t)1 << bit) - 1);
-                const hit *found =
-                    p->hits + p->rank[g * p->words + word] + __builtin_popcountll(below);
-                saturated += (uint64_t)found->saturated;
-                for (int64_t i = found[0].start; i < found[1].start; i++) {
-                    const int64_t slot = p->list_slots[list] + p->differences[i].column;
-                    const uint32_t delta = (uint32_t)p->differences[i].delta << t;
-                    for (int64_t n = p->route_start[slot]; n < p->route_start[slot + 1]; n++)
-                        out[p->output[n]] += delta * (uint32_t)p->factor[n];
-                }
-            }
+/* What a list's differences reach, output by output. `used`, `start`: room for the columns of a list
+ * and for the outputs. */
+static void reach_list(sparse *p, Py_ssize_t list, uint8_t *used, int64_t *start) {
+    const int64_t *slots = p->route_start + p->list_slots[list];
+    const int64_t columns = p->list_columns[list];
+    memset(used, 0, (size_t)columns);
+    memset(start, 0, (size_t)(p->outputs + 2) * sizeof *start);
+    const int64_t from = p->group_steps[p->list_groups[list]];
+    const int64_t to = p->group_steps[p->list_groups[list + 1]];
+    for (int64_t s = from; s < to; s++) used[p->steps[s].column] = 1;
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t n = slots[c]; used[c] && n < slots[c + 1]; n++) start[p->output[n] + 2]++;
+    int64_t e = p->list_outputs[list], routes = p->reach[e];
+    for (Py_ssize_t o = 0; o < p->outputs; o++) {
+        const int64_t count = start[o + 2];
+        start[o + 2] = start[o + 1] + count; /* place of the next output's first route, below */
+        if (count == 0) continue;
+        p->reached[e] = (int32_t)o;
+        p->reach[e + 1] = p->reach[e] + count;
+        e++;
+    }
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t n = slots[c]; used[c] && n < slots[c + 1]; n++) {
+            const int64_t place = routes + start[p->output[n] + 1]++;
+            p->slot[place] = (int32_t)c;
+            p->slot_factor[place] = p->factor[n];
         }
-    return saturated;
+    p->list_outputs[list + 1] = e;
+}
+
+/* The routes of the columns that differ, for the sliced product. -1: no memory. */
+static int sparse_reach(sparse *p, int64_t routes) {
+    uint8_t *used = malloc((size_t)p->most_columns + 1);
+    int64_t *start = malloc((size_t)(p->outputs + 2) * sizeof *start);
+    p->reached = malloc((size_t)routes * sizeof *p->reached + 1);
+    p->reach = calloc((size_t)routes + 1, sizeof *p->reach);
+    p->slot = malloc((size_t)routes * sizeof *p->slot + 1);
+    p->slot_factor = malloc((size_t)routes * sizeof *p->slot_factor + 1);
+    const int made = used && start && p->reached && p->reach && p->slot && p->slot_factor;
+    for (Py_ssize_t list = 0; made && list < p->lists; list++) reach_list(p, list, used, start);
+    free(used), free(start);
+    return made ? 0 : -1;
 }
 
 /* ------------------------------------------------------------------------------ Python */
@@ -255,8 +269,13 @@ static int sparse_room(sparse *p) {
     p->patterns = (Py_ssize_t)1 << p->lines;
     p->words = (p->patterns + 63) / 64;
     p->any = calloc((size_t)(p->groups * p->words) + 1, sizeof *p->any);
-    p->rank = calloc((size_t)(p->groups * p->words) + 1, sizeof *p->rank);
-    if (p->any && p->rank) return 0;
+    p->rank = calloc((size_t)((p->groups + 1) * p->words), sizeof *p->rank);
+    p->group_steps = calloc((size_t)p->groups + 1, sizeof *p->group_steps);
+    p->list_outputs = calloc((size_t)p->lists + 1, sizeof *p->list_outputs);
+    p->half = (int)(p->lines + 1) / 2;
+    for (Py_ssize_t list = 0; list < p->lists; list++)
+        if (p->list_columns[list] > p->most_columns) p->most_columns = p->list_columns[list];
+    if (p->any && p->rank && p->group_steps && p->list_outputs) return 0;
     PyErr_NoMemory();
     return -1;
 }
@@ -285,7 +304,7 @@ PyObject *device_sparse_plan(PyObject *self, PyObject *args) {
         !PyArg_ParseTuple(routes, "OOO:routes", &o[5], &o[6], &o[7]))
         goto done;
     if (p->inputs < 1 || p->outputs < 1 || p->groups < 0 || p->lists < 0 || p->lines < 1 ||
-        p->lines > SPARSE_LINES || p->codes < 1 || p->codes > 65535 || p->fraction < 0 ||
+        p->lines > SPARSE_LINES || p->codes < 1 || p->codes > MAX_CODES || p->fraction < 0 ||
         p->fraction > 14 || level < 0 || level >= (int)(sizeof COLUMN / sizeof *COLUMN)) {
         PyErr_Format(PyExc_ValueError, "sparse_plan: %zd lines, %d codes, fraction %d, level %d",
                      p->lines, p->codes, p->fraction, level);
@@ -309,6 +328,7 @@ PyObject *device_sparse_plan(PyObject *self, PyObject *args) {
     const int status = sparse_fill(p, cells, ideal, uniform, level, most);
     if (status < 0) PyErr_NoMemory();
     else if (status == 0) result = Py_NewRef(Py_None);
+    else if (sparse_reach(p, count) < 0) PyErr_NoMemory();
     else result = PyCapsule_New(p, SPARSE, sparse_release);
 done:
     free(cells), free(ideal);
@@ -316,31 +336,53 @@ done:
     return result;
 }
 
+/* All windows; -1: no memory. */
+static int sparse_run(const sparse *p, int level, const uint8_t *u, Py_ssize_t windows,
+                      uint32_t *out, uint64_t *saturated) {
+    const Py_ssize_t rest = windows % SLICE;
+    const Py_ssize_t single = p->largest > MAX_SLICE_DELTA ? windows : rest <= FEW ? rest : 0;
+    uint8_t *row = calloc((size_t)p->inputs + 16, 1);
+    slice_scratch s = {0};
+    int status = row && (single == windows || slice_make(p, &s) == 0) ? 0 : -1;
+    *saturated = 0;
+    for (Py_ssize_t w = 0; status == 0 && w < windows - single; w += SLICE) {
+        const Py_ssize_t count = windows - w < SLICE ? windows - w : SLICE;
+        *saturated += sparse_slice(p, level, &s, u + w * p->inputs, count, out + w * p->outputs);
+    }
+    for (Py_ssize_t w = windows - single; status == 0 && w < windows; w++) {
+        memcpy(row, u + w * p->inputs, (size_t)p->inputs);
+        *saturated += sparse_window(p, row, out + w * p->outputs);
+    }
+    free(row), free(s.memory);
+    return status;
+}
+
 const char device_sparse_doc[] =
-    "sparse(plan, u, out)\n--\n\n"
+    "sparse(plan, u, out, level)\n--\n\n"
     "Add the differences to the linear product in out; returns the saturated conversions.";
 
 PyObject *device_sparse(PyObject *self, PyObject *args) {
     PyObject *capsule, *objects[2], *result = NULL;
     Py_buffer u, out;
+    int level;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO:sparse", &capsule, &objects[0], &objects[1])) return NULL;
+    if (!PyArg_ParseTuple(args, "OOOi:sparse", &capsule, &objects[0], &objects[1], &level))
+        return NULL;
     const sparse *p = PyCapsule_GetPointer(capsule, SPARSE);
-    if (!p || PyObject_GetBuffer(objects[0], &u, PyBUF_C_CONTIGUOUS) < 0) return NULL;
+    if (!p) return NULL;
+    if (level < 0 || level >= (int)(sizeof COLUMN / sizeof *COLUMN))
+        return PyErr_Format(PyExc_ValueError, "sparse: level %d", level);
+    if (PyObject_GetBuffer(objects[0], &u, PyBUF_C_CONTIGUOUS) < 0) return NULL;
     const Py_ssize_t windows = u.len / p->inputs;
     if (u.itemsize != 1 || windows * p->inputs != u.len) {
         PyErr_Format(PyExc_ValueError, "u: %zd bytes are no windows of %zd inputs", u.len, p->inputs);
     } else if (device_take(objects[1], &out, "out", windows * p->outputs, 4, 1) == 0) {
-        uint8_t *row = calloc((size_t)p->inputs + 16, 1);
-        uint64_t saturated = 0;
+        uint64_t saturated;
+        int status;
         Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t w = 0; row && w < windows; w++) {
-            memcpy(row, (const uint8_t *)u.buf + w * p->inputs, (size_t)p->inputs);
-            saturated += sparse_window(p, row, (uint32_t *)out.buf + w * p->outputs);
-        }
+        status = sparse_run(p, level, u.buf, windows, out.buf, &saturated);
         Py_END_ALLOW_THREADS
-        result = row ? PyLong_FromUnsignedLongLong(saturated) : PyErr_NoMemory();
-        free(row);
+        result = status < 0 ? PyErr_NoMemory() : PyLong_FromUnsignedLongLong(saturated);
         PyBuffer_Release(&out);
     }
     PyBuffer_Release(&u);

@@ -21,7 +21,7 @@ from runtime.paths import linear_path
 LARGEST_CODE: Final = 255  # of the C kernel
 SPARSE_LINES: Final = 12  # all patterns of so many word lines are looked at
 SPARSE_COLUMNS: Final = 65535  # of a row group
-SPARSE_SHARE: Final = 0.01  # of patterns and columns that may differ; beyond, tables are quicker
+SPARSE_SHARE: Final = 0.02  # of patterns and columns that may differ; beyond, tables are quicker
 
 
 class AnalogCrossbars:
@@ -97,12 +97,12 @@ class _SparsePath:
     name = "analog-sparse"
 
     def __init__(self, extension: ModuleType, plan: object, weights: Int32, kernel: Kernel) -> None:
-        self._sparse, self._plan = extension.sparse, plan
+        self._sparse, self._plan, self._level = extension.sparse, plan, kernel.level
         self._linear = linear_path(weights, kernel)
 
     def multiply(self, u: UInt8, out: Int32, place: Place) -> int:
         self._linear.multiply(u, out)
-        saturated: int = self._sparse(self._plan, u, out)
+        saturated: int = self._sparse(self._plan, u, out, self._level)
         return saturated
 
 

@@ -444,6 +444,7 @@ def test_c_gives_the_bits_of_numpy(
     bits=st.sampled_from([1, 3, 5]),
     transfer=st.sampled_from([{}, {"inl_lsb.2": -0.7}, {"gain": 1.01}]),
     most=st.sampled_from([0, 100, 10**9]),
+    windows=st.sampled_from([11, 24, 64, 97]),  # one at a time; 64 at a time; both
 )
 def test_the_listed_differences_are_those_of_the_codes(
     random_blocks: Blocks,
@@ -454,6 +455,7 @@ def test_the_listed_differences_are_those_of_the_codes(
     bits: int,
     transfer: dict[str, object],
     most: int,
+    windows: int,
 ) -> None:
     blocks = random_blocks(seed, lines=lines, shared=seed % 2 == 0)
     numbers = {"programming__sigma": sigma, **{f"adc__{k}": v for k, v in transfer.items()}}
@@ -465,10 +467,10 @@ def test_the_listed_differences_are_those_of_the_codes(
     if plan is None:
         assert most < 10**9
         return
-    u = random_inputs(seed, 11, blocks)
+    u = random_inputs(seed, windows, blocks)
     expected, saturated = analog_product(u, matrix, Place())
     out = (u.astype(np.int64) @ fold(blocks)).astype(np.int32)
-    assert EXTENSION.sparse(plan, u, out) == saturated
+    assert EXTENSION.sparse(plan, u, out, level) == saturated
     assert np.array_equal(out, expected)
 
 
