@@ -21,7 +21,7 @@ from runtime.paths import linear_path
 LARGEST_CODE: Final = 255  # of the C kernel
 SPARSE_LINES: Final = 12  # all patterns of so many word lines are looked at
 SPARSE_COLUMNS: Final = 65535  # of a row group
-SPARSE_SHARE: Final = 0.02  # of patterns and columns that may differ; beyond, tables are quicker
+SPARSE_SHARE: Final = 0.018  # of patterns and columns that may differ; beyond, tables are quicker
 
 
 class AnalogCrossbars:
