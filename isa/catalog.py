@@ -3,7 +3,7 @@
 Buffers hold integers in ``[row, column, channel]`` order. An instruction works on one row of
 windows or elements. ``W`` columns and ``C`` channels are those of the written region; integers
 are exact, ``f32`` marks IEEE single precision, ``rint`` rounds half to even and ``sat`` clamps to
-the range of the destination type.
+the range of the destination type (for s32: to the f32 numbers within it).
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ class Accumulate(Instruction):
 class Requant(Instruction):
     """``into = sat(rint(f32(source + bias) * scale) + zero)``, onnxruntime's requantization.
 
-    source: s32. bias: s32 table, scale: f32 table; both broadcast to [W, C].
+    source: s32. bias: s32 table, scale: f32 table; both broadcast to [W, C]. Into s32, the result
+    is a sum in a step of its own, for arithmetic that needs more than 8 bits.
     """
 
     mnemonic = "requant"
@@ -251,6 +252,7 @@ class Add(Elementwise):
     """``into = sat(rint((f32(a - zero_a) * scale_a + f32(b - zero_b) * scale_b) / scale) + zero)``.
 
     All in f32, each operation rounded on its own. ``b`` broadcasts over columns and channels.
+    Operands and result are of any integer type each.
     """
 
     mnemonic = "add"

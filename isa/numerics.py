@@ -20,6 +20,14 @@ def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 @cache
+def _real_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The same, of the values that float32 holds: 2^31 itself is no s32."""
+    low, high = limits(dtype)
+    whole = np.float32(high)
+    return low, high if int(whole) == high else int(np.nextafter(whole, np.float32(0)))
+
+
+@cache
 def _scalar(value: float) -> Float32:
     """``value`` as a float32 array without axes, which ufuncs take quicker than a number."""
     return np.array(value, np.float32)
@@ -40,12 +48,14 @@ def requantize(
     """
     real = np.add(sums, bias, dtype=np.int32).astype(np.float32)
     real *= scale
-    low, high = limits(dtype)
+    low, high = _real_limits(dtype)
     np.maximum(real, _scalar(low - zero), out=real)  # the two are quicker than np.clip
     np.minimum(real, _scalar(high - zero), out=real)
     np.rint(real, out=real)
     if zero:
         real += _scalar(zero)
+        if dtype.itemsize > 1:  # where float32 has no whole numbers, the sum may round upwards
+            np.minimum(real, _scalar(high), out=real)
     return real
 
 
@@ -63,7 +73,7 @@ def dequantize(values: Array, scale: float, zero: int) -> Float32:
 
 def quantize(real: Float32, scale: float, zero: int, dtype: np.dtype[Any]) -> Float32:
     """``sat(rint(real / scale) + zero)`` as whole numbers in float32; overwrites ``real``."""
-    low, high = limits(dtype)
+    low, high = _real_limits(dtype)
     np.divide(real, _scalar(scale), out=real)
     np.rint(real, out=real)
     if zero:

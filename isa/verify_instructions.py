@@ -226,7 +226,7 @@ def _accumulate(site: Site, i: Accumulate) -> None:
 @checks(Requant)
 def _requant(site: Site, i: Requant) -> None:
     into, source = site.region("into"), site.region("source")
-    typed(site, into, BYTES)
+    typed(site, into, INTEGERS)
     typed(site, source, ("s32",))
     value_of(site, "zero", into)
     if into is not None and source is not None:
@@ -281,7 +281,7 @@ def _lookup(site: Site, i: Lookup) -> None:
 @checks(Add, Sub, Mul, Max, Min)
 def _binary(site: Site, i: Elementwise) -> None:
     into, a, b = site.region("into"), site.region("a"), site.region("b")
-    typed(site, into, BYTES)
+    typed(site, into, INTEGERS)
     typed(site, a, INTEGERS)
     typed(site, b, INTEGERS)
     for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):

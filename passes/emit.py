@@ -107,12 +107,15 @@ def take_row(
     return rolled(feed.receive(into, into_row, row, column, piece=piece))
 
 
-def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statement]:
+def deliver(
+    site: Site, out: BufferDraft, row: int, piece: Range, name: str = ""
+) -> list[Statement]:
     """Statements that store and send columns ``piece`` of a finished row, which ``out`` holds.
 
-    ``piece`` is one message, or the whole row, which then goes out message by message.
+    ``piece`` is one message, or the whole row, which then goes out message by message. name: of
+    the value; that of the stage by default.
     """
-    name = site.stage.output
+    name = name or site.stage.output
     outlet = site.wiring.outlet(name, site.worker)
     wires = [(channel, held) for channel, held, rows in outlet.wires
              if rows is None or row in rows]  # fmt: skip
@@ -120,9 +123,7 @@ def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statem
     done: list[Statement] = []
     width = piece[1] - piece[0]
     if outlet.tensor is not None:
-        done.append(
-            Store(_global_box(site, outlet.tensor, row, piece), out.box(columns=(0, width)))
-        )
+        done.append(Store(_global_box(site, name, row, piece), out.box(columns=(0, width))))
     steps: list[list[Statement]] = []
     for chunk in site.wiring.chunks(name) if wires else ():
         if piece[0] <= chunk[0] and chunk[1] <= piece[1]:
@@ -136,9 +137,10 @@ def deliver(site: Site, out: BufferDraft, row: int, piece: Range) -> list[Statem
     return done + rolled(steps)
 
 
-def _global_box(site: Site, tensor: str, row: int, piece: Range) -> Region:
-    """The part of an output tensor that a worker writes; whole axes are left out."""
-    rows, columns, channels = site.value(site.stage.output).shape
+def _global_box(site: Site, name: str, row: int, piece: Range) -> Region:
+    """The part of an output that a worker writes; whole axes are left out."""
+    tensor = site.wiring.tensors[name].name
+    rows, columns, channels = site.value(name).shape
     whole_row = piece == (0, columns)
     whole = site.worker.channels == (0, channels)
     if rows == 1 and whole_row and whole:
@@ -203,7 +205,7 @@ class Tail:
         ]
         if node.name in self.constants:
             operands.append(self.constants[node.name].region(row, piece))
-        return binary(self.site, node, box, operands[0], operands[1])
+        return binary(self.site.graph.values, node, box, operands[0], operands[1])
 
 
 def move_tail(site: Site, out: BufferDraft) -> Tail:
@@ -221,12 +223,14 @@ def lut(site: Site, node: LutNode, into: Region, source: Region) -> Lut:
     return Lut(into, source, site.tables.add(f"{node.name}.lut", dtype, table))
 
 
-def binary(site: Site, node: BinaryNode, into: Region, a: Region, b: Region) -> Statement:
+def binary(
+    values: Mapping[str, Value], node: BinaryNode, into: Region, a: Region, b: Region
+) -> Statement:
     """The instruction of a node on two operands."""
-    first, result = site.value(node.inputs[0]), site.value(node.output)
+    first, result = values[node.inputs[0]], values[node.output]
     scale_b, zero_b = node.constant_scale, node.constant_zero
     if node.constant is None:
-        second = site.value(node.inputs[1])
+        second = values[node.inputs[1]]
         scale_b, zero_b = real(second.scale), second.zero
     return BINARY[node.op](
         into,

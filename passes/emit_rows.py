@@ -133,7 +133,7 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
     if isinstance(node, LutNode):
         return lut(site, node, into, operands[0])
     if isinstance(node, BinaryNode):
-        return binary(site, node, into, operands[0], operands[1])
+        return binary(site.graph.values, node, into, operands[0], operands[1])
     if isinstance(node, LookupNode):
         table = site.tables.add(f"{node.name}.rows", site.value(node.output).dtype, node.table)
         return Lookup(into, operands[0], table)

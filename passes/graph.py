@@ -164,6 +164,29 @@ class ProductNode(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class CellNode(Node):
+    """The cell of a recurrent layer: steps that run for one row of the inputs after the other.
+
+    The steps compute with *rows*, [1, columns, units] each, by names of their own. slices: rows
+    that are channels of an input: (input, first channel). kept: rows that last from one row of
+    the inputs to the next: (integers before the first one, the row that becomes it; no step reads
+    the old one once that is made). steps: LutNode and BinaryNode on rows, in order. made: value of
+    the graph -> the row that it consists of; a kept row stands for what it is before the steps.
+    Such a value may go to a matrix whose sums are an input of the cell itself (`Graph.feedback`).
+    """
+
+    rows: dict[str, Value]
+    slices: dict[str, tuple[str, int]]
+    kept: dict[str, tuple[NDArray[np.integer], str]]
+    steps: tuple[LutNode | BinaryNode, ...]
+    made: dict[str, str]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        return tuple(self.made)
+
+
+@dataclass(frozen=True, eq=False)
 class LrnNode(Node):
     """Local response normalization over channels, in the formula of ``isa.catalog.Lrn``."""
 
@@ -193,7 +216,8 @@ class HostNode(Node):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order; values by name; names of the graph's inputs and outputs.
+    """Nodes in topological order, but for the matrices of recurrent layers (`feedback`); values
+    by name; names of the graph's inputs and outputs.
 
     handed: inputs and outputs that are not the model's own, but go from phase to phase.
     """
@@ -203,6 +227,16 @@ class Graph:
     nodes: tuple[Node, ...]
     values: dict[str, Value]
     handed: frozenset[str] = frozenset()
+
+    def feedback(self) -> dict[str, CellNode]:
+        """Values that a cell hands to the nodes before it, row by row, and that cell."""
+        seen: set[str] = set()
+        found: dict[str, CellNode] = {}
+        for node in self.nodes:
+            seen.update(node.inputs)
+            if isinstance(node, CellNode):
+                found |= {name: node for name in node.made if name in seen}
+        return found
 
     def producers(self) -> dict[str, Node]:
         return {name: node for node in self.nodes for name in node.results}

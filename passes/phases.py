@@ -31,21 +31,49 @@ class StageLoad:
 def cut_phases(mapping: Mapping, batch: int = DEFAULT_BATCH) -> tuple[Mapping, ...]:
     """The mapping itself where it fits the chip, else parts of it that do, fastest for ``batch``.
 
-    mapping: after the split. Cuts lie between stages in topological order; a value that a later
-    part needs becomes an output of the one and an input of the other.
+    mapping: after the split. Cuts lie between stages in topological order, but not within a
+    recurrent layer; a value that a later part needs becomes an output of the one and an input of
+    the other.
     Raises PimError M608 for layers that do not fit alone.
     """
     stages, target = form_stages(mapping), mapping.target
-    loads = [stage_load(stage, mapping) for stage in stages]
-    if sum(load.cores for load in loads) <= target.cores:
+    singles = [stage_load(stage, mapping) for stage in stages]
+    if sum(load.cores for load in singles) <= target.cores:
         return (mapping,)
-    large = [s for s, load in zip(stages, loads, strict=True) if load.cores > target.cores]
+    ends = _cut_places(mapping.graph, stages)
+    loads = [_together(singles[first:last]) for first, last in pairwise(ends)]
+    large = [
+        _too_large(stages[first], load.cores, target)
+        for first, load in zip(ends[:-1], loads, strict=True)
+        if load.cores > target.cores
+    ]
     if large:
-        raise PimError(*(_too_large(stage, target) for stage in large))
+        raise PimError(*large)
     handed = handed_cycles(mapping.graph, stages, target)
     write = target.crossbar.rows * target.events.cell_set.cycles * target.device.write_repeats
-    cuts = best_cuts(loads, target.cores, batch, write, handed)
-    return tuple(_part(mapping, stages, first, last) for first, last in pairwise(cuts))
+    cuts = best_cuts(
+        loads, target.cores, batch, write, lambda start, stop: handed(ends[start], ends[stop])
+    )
+    return tuple(_part(mapping, stages, ends[first], ends[last]) for first, last in pairwise(cuts))
+
+
+def _cut_places(graph: Graph, stages: Sequence[Stage]) -> list[int]:
+    """Numbers of stages before which a part may begin, 0 and the number of all included."""
+    maker = {name: at for at, stage in enumerate(stages) for name in stage.head.results}
+    places = set(range(len(stages) + 1))
+    for at, stage in enumerate(stages):
+        for name in graph.feedback().keys() & set(stage.head.inputs):
+            places -= set(range(at + 1, maker[name] + 1))
+    return sorted(places)
+
+
+def _together(loads: Sequence[StageLoad]) -> StageLoad:
+    """What stages add to a phase that has them all."""
+    return StageLoad(
+        sum(load.cores for load in loads),
+        max(load.interval for load in loads),
+        sum(load.first for load in loads),
+    )
 
 
 def best_cuts(
@@ -151,11 +179,10 @@ def _part(mapping: Mapping, stages: Sequence[Stage], first: int, last: int) -> M
     return replace(mapping, graph=part, layers=layers)
 
 
-def _too_large(stage: Stage, target: Target) -> Diagnostic:
+def _too_large(stage: Stage, cores: int, target: Target) -> Diagnostic:
     return Diagnostic(
         "M608",
-        f"`{stage.head.name}` alone needs {len(stage.workers)} cores; {target.name} has "
-        f"{target.cores}",
+        f"`{stage.head.name}` alone needs {cores} cores; {target.name} has {target.cores}",
         Location(node=stage.head.name),
-        f"`--tiles {len(stage.workers)}` is the smallest chip for it",
+        f"`--tiles {cores}` is the smallest chip for it",
     )

@@ -13,12 +13,14 @@ from isa.target import Target
 from passes.base import Pass
 from passes.draft import CoreDraft, Feed
 from passes.emit import Site, share_of
+from passes.emit_cell import emit_cell
 from passes.emit_host import emit_host, is_direct_input
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
 from passes.emit_windows import emit_windowed, window_of
 from passes.graph import (
     BinaryNode,
+    CellNode,
     Graph,
     HostNode,
     LutNode,
@@ -91,6 +93,8 @@ def emit(site: Site) -> None:
         emit_move(site)
     elif isinstance(head, HostNode):
         emit_host(site, head)
+    elif isinstance(head, CellNode):
+        emit_cell(site, head)
     else:
         emit_rows(site)
 

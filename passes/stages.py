@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from isa.target import Target
 from passes.graph import (
     BinaryNode,
+    CellNode,
     Graph,
     HostNode,
     LutNode,
@@ -101,7 +102,9 @@ def form_stages(mapping: Mapping, copies: Copies | None = None) -> tuple[Stage, 
 
 def may_replicate(graph: Graph, head: Node) -> bool:
     """Whether copies of a stage can take turns: it has several rows and computes each by itself."""
-    return graph.values[head.output].shape[0] > 1 and not isinstance(head, MoveNode | HostNode)
+    is_whole = isinstance(head, MoveNode | HostNode | CellNode)
+    waits = any(name in graph.feedback() for name in head.inputs)
+    return graph.values[head.output].shape[0] > 1 and not is_whole and not waits
 
 
 def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
@@ -117,12 +120,12 @@ def fuse(graph: Graph) -> list[tuple[Node, tuple[Node, ...]]]:
             taken.add(id(after))
             last = after
         fused.append((head, tuple(tail)))
-    return _ordered(fused)
+    return _ordered(graph, fused)
 
 
 def _only_follower(graph: Graph, consumers: dict[str, list[Node]], node: Node) -> Node | None:
     """The element-wise node that alone uses the result of ``node``, if there is one."""
-    if isinstance(node, HostNode):
+    if isinstance(node, HostNode | CellNode):
         return None
     users = consumers[node.output]
     if len(users) != 1 or node.output in graph.outputs:
@@ -164,9 +167,15 @@ def _depths(graph: Graph) -> dict[str, int]:
 
 
 def _ordered(
-    fused: list[tuple[Node, tuple[Node, ...]]],
+    graph: Graph, fused: list[tuple[Node, tuple[Node, ...]]]
 ) -> list[tuple[Node, tuple[Node, ...]]]:
-    """Put stages in an order in which every input is made by an earlier stage."""
+    """Put stages in an order in which every input is made by an earlier stage.
+
+    What a cell feeds back is made later; a matrix that waits for it comes after the cell's other
+    inputs.
+    """
+    feedback = graph.feedback()
+    inputs = [{name for node in (head, *tail) for name in node.inputs} for head, tail in fused]
     maker = {
         name: at
         for at, (head, tail) in enumerate(fused)
@@ -174,8 +183,11 @@ def _ordered(
         for name in node.results
     }
     sorter = TopologicalSorter[int]()
-    for at, (head, tail) in enumerate(fused):
-        needed = {maker.get(name, at) for node in (head, *tail) for name in node.inputs}
+    for at, names in enumerate(inputs):
+        needed = {maker.get(name, at) for name in names - feedback.keys()}
+        for name in names & feedback.keys():
+            others = {maker.get(other, at) for other in feedback[name].inputs}
+            needed |= {other for other in others if not inputs[other] & feedback.keys()}
         sorter.add(at, *sorted(needed - {at}))
     return [fused[at] for at in sorter.static_order()]
 

@@ -12,7 +12,7 @@ from isa.program import DTYPES, Table
 
 # Names of buffers (passes/emit*.py; numbered where a core has several). Tensors must not take
 # them: a core's buffers and the global tensors share one namespace.
-_BUFFERS = re.compile(r"(rows|row|acc|part|mix|out|in|side|constant)\d*")
+_BUFFERS = re.compile(r"(rows|row|acc|part|mix|out|in|side|constant|row\.\w+)\d*")
 INLINE_ELEMENTS = 4  # tables up to this size stand in the text, on one line
 
 

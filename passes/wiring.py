@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 
 from isa.program import DTYPES, Partition, Tensor
 from passes.draft import Feed, Link, Range
-from passes.graph import Graph, HostNode, Value
+from passes.graph import CellNode, Graph, HostNode, Value
 from passes.stages import Stage, Worker
 from passes.tables import Names
 
@@ -75,7 +75,7 @@ class Wiring:
         for stage in self.stages:
             makers = tuple(worker for worker in stage.workers if worker.is_last)
             self._makers[stage.output] = makers
-            if isinstance(stage.head, HostNode):
+            if isinstance(stage.head, HostNode | CellNode):
                 for name in stage.head.results:
                     whole = Worker(makers[0].core, (0, self.graph.values[name].shape[2]))
                     self._makers[name] = (whole,)

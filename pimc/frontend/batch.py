@@ -10,6 +10,7 @@ import numpy as np
 
 from pimc.frontend.net import Net, Op
 from pimc.frontend.partitions import is_host
+from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import is_lookup
 
 _REDUCTIONS = frozenset(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"))
@@ -38,10 +39,10 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if not before or not after or after[0] != before[0]:
         return False
     kind, rank = op.op_type, len(before)
-    if is_host(op):
-        return True  # it runs image by image, at batch 1, whatever it does with axis 0
-    if is_lookup(net, op):
+    if is_host(op) or is_lookup(net, op):  # the host runs image by image, at batch 1
         return True
+    if kind in KINDS:
+        return False  # axis 0 is the sequence
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
         return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":

@@ -105,7 +105,13 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
         if all(diagnostic.code != "F204" for diagnostic in error.diagnostics):
             raise
         normalized = normalize(model, shapes, split_batch=False)
-    net, stays = _placed(normalized, options)
+    try:
+        net, stays = _placed(normalized, options)
+    except PimError:
+        if not normalized.is_split:
+            raise
+        normalized = normalize(model, shapes, split_batch=False)
+        net, stays = _placed(normalized, options)
     lost = {port.name for port in net.outputs if port.tensor in net.batched}
     if lost:
         lost &= lost_batches(model, shapes, normalized.batched)

@@ -14,6 +14,7 @@ from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
+from pimc.frontend.recurrent import why_not
 from pimc.frontend.regions import BINARY, is_lookup
 
 Check = Callable[[Net, Op], str | None]
@@ -209,6 +210,12 @@ def _lookup(net: Net, op: Op) -> str | None:
     if len(numbers) - int(op.inputs[1] in net.batched) != 1:
         return f"its row numbers have shape {list(numbers)}; one axis behind the batch is supported"
     return None
+
+
+def check_recurrent(net: Net, op: Op) -> str | None:
+    """Constant weights; what `expand` could write as cells."""
+    reason = why_not(net, op)
+    return reason or _fan_in(max(net.shapes[name][0] for name in op.inputs[1::2]))
 
 
 def check_concat(net: Net, op: Op) -> str | None:

@@ -2,7 +2,7 @@
 
 A transposed convolution becomes a convolution with one output channel per phase of the stride and
 a shuffle; a reduction over any axes becomes a global pool over their product; layer normalization
-over several axes becomes one over their product.
+over several axes becomes one over their product; a recurrent layer becomes cells of one direction.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.net import Array, Net, Op, Quantized
+from pimc.frontend.recurrent import write_recurrent
+from pimc.frontend.writer import Writer
 
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceSum": "GlobalAveragePool"}
 _POOLS |= {"ReduceMax": "GlobalMaxPool", "ReduceMin": "GlobalMaxPool"}
@@ -26,57 +28,15 @@ def expand(net: Net) -> None:
     ops: list[Op] = []
     for op in net.ops:
         rewrite = None if op.domain else _REWRITES.get(op.op_type)
-        known = all(name in net.shapes for name in (*op.inputs[:1], op.output))
-        written = rewrite(_Writer(net, op)) if rewrite and known else None
+        results = [name for name in op.outputs if name]
+        known = all(name in net.shapes for name in (*op.inputs[:1], *results))
+        written = rewrite(Writer(net, op)) if rewrite and known else None
         ops += written or [op]
     net.ops = ops
 
 
-class _Writer:
-    """Collects the operators that replace one."""
-
-    def __init__(self, net: Net, op: Op) -> None:
-        self.net, self.op = net, op
-        self.ops: list[Op] = []
-
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the first input."""
-        return self.net.shapes[self.op.inputs[0]]
-
-    def constant(self, wish: str, values: Array) -> str:
-        name = self.net.fresh(f"{self.op.output}_{wish}")
-        self.net.constants[name], self.net.shapes[name] = values, values.shape
-        return name
-
-    def add(
-        self,
-        op_type: str,
-        inputs: Sequence[str],
-        shape: Sequence[int] | None,
-        wish: str = "",
-        **attributes: Any,
-    ) -> str:
-        """Add an operator with a result of ``shape``; of the replaced one's result if None.
-
-        wish: what is added to the operator's name; nothing for the one that keeps it.
-        """
-        net, op = self.net, self.op
-        result = op.output
-        if shape is not None:
-            result = net.fresh(f"{op.output}_{wish or op_type.lower()}")
-            net.add_like(result, op.output)
-            net.shapes[result] = tuple(int(size) for size in shape)
-        name = f"{op.name}/{wish}" if wish else op.name
-        self.ops.append(Op(name, op_type, tuple(inputs), (result,), attributes))
-        return result
-
-    def reshape(self, source: str, shape: Sequence[int] | None, wish: str) -> str:
-        target = np.array(self.net.shapes[self.op.output] if shape is None else shape, np.int64)
-        return self.add("Reshape", (source, self.constant(f"{wish}_shape", target)), shape, wish)
-
-
 # ---------------------------------------------------------------------- transposed convolution
-def _conv_transpose(write: _Writer) -> list[Op] | None:
+def _conv_transpose(write: Writer) -> list[Op] | None:
     """Output ``s * q + r`` of an axis is phase ``r`` of an ordinary convolution at place ``q``.
 
     Phase ``r`` uses every s-th weight from the r-th on, in reverse. The phases are output
@@ -139,7 +99,7 @@ def _transposed_pads(
 
 
 def _phase_weights(
-    write: _Writer, held: Quantized | None, strides: list[int], taps: list[int], group: int
+    write: Writer, held: Quantized | None, strides: list[int], taps: list[int], group: int
 ) -> str:
     """Weights [outputs * phases, channels / group, *taps] as a constant, integers kept."""
     net, op = write.net, write.op
@@ -181,7 +141,7 @@ class _Phases:
 
 
 def _shuffle(
-    write: _Writer, source: str, strides: list[int], places: list[int], begins: list[int]
+    write: Writer, source: str, strides: list[int], places: list[int], begins: list[int]
 ) -> None:
     """Lay the phases side by side, and cut off what lies before and behind the output."""
     net, axes = write.net, len(strides)
@@ -201,7 +161,7 @@ def _shuffle(
 
 
 # ---------------------------------------------------------------------- reductions
-def _reduction(write: _Writer) -> list[Op] | None:
+def _reduction(write: Writer) -> list[Op] | None:
     """Over any axes but the batch: the reduced ones last, as one, under a global pool."""
     net, op, shape = write.net, write.op, write.shape()
     axes = reduced_axes(op, net)
@@ -229,7 +189,7 @@ def _reduction(write: _Writer) -> list[Op] | None:
 
 
 # ---------------------------------------------------------------------- normalization
-def _layer_norm(write: _Writer) -> list[Op] | None:
+def _layer_norm(write: Writer) -> list[Op] | None:
     """Over several trailing axes: one axis that is their product."""
     net, op, shape = write.net, write.op, write.shape()
     axis = int(op.attributes.get("axis", -1)) % len(shape)
@@ -250,8 +210,9 @@ def _layer_norm(write: _Writer) -> list[Op] | None:
     return write.ops
 
 
-_REWRITES: dict[str, Callable[[_Writer], list[Op] | None]] = {
+_REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "ConvTranspose": _conv_transpose,
     "LayerNormalization": _layer_norm,
     **dict.fromkeys(_POOLS, _reduction),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), write_recurrent),
 }

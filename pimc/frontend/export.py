@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper, numpy_helper
 
+from pimc.frontend.cells import float_nodes, is_cell
 from pimc.frontend.net import MICROSOFT, Net, Op
 from pimc.frontend.partitions import body_of, is_host
 
@@ -72,9 +73,11 @@ def _info(net: Net, name: str) -> onnx.ValueInfoProto:
 
 
 def _nodes(op: Op) -> list[onnx.NodeProto]:
-    """One node; two for a MatMul that has taken up a bias, those of a partition for it."""
+    """One node; two for a MatMul that has taken up a bias; those of a partition, or of a cell."""
     if is_host(op):
         return [node for inner in body_of(op) for node in _nodes(inner)]
+    if is_cell(op):
+        return float_nodes(op)
     if op.op_type == "MatMul" and len(op.inputs) == 3:
         product = f"{op.output}/product"
         return [

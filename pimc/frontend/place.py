@@ -14,6 +14,7 @@ from pimc.frontend.batch import spread_batch
 from pimc.frontend.export import partition_model
 from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op
 from pimc.frontend.partitions import between, body_of, is_host, partitioned
+from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import plan
 from pimc.frontend.session import run_on_zeros
 from pimc.frontend.supported import LARGEST, Refusal, label_of, refusals
@@ -175,6 +176,8 @@ def _is_too_large(net: Net, op: Op) -> bool:
 
 def macs_of(net: Net, op: Op) -> int:
     """Multiplications of a matrix operator for one image, 0 of others or where shapes are open."""
+    if op.op_type in KINDS and not op.domain:
+        return _recurrent_macs(net, op)
     if op.op_type not in _MATRIX_OPS or op.domain:
         return 0
     shapes = [net.shapes.get(name) for name in (*op.inputs[:2], op.output)]
@@ -187,6 +190,15 @@ def macs_of(net: Net, op: Op) -> int:
         return math.prod(given) * math.prod(weights[1:])
     depth = given[-2] if op.attributes.get("transA") else given[-1]
     return math.prod(result) * depth
+
+
+def _recurrent_macs(net: Net, op: Op) -> int:
+    """Both products of every element of the sequence."""
+    shapes = [net.shapes.get(name) for name in op.inputs[:3]]
+    if None in shapes:
+        return 0
+    given, *weights = (shape or () for shape in shapes)
+    return given[0] * given[1] * sum(map(math.prod, weights))
 
 
 def host_warnings(graph: Graph, stays: Sequence[Stay]) -> tuple[Diagnostic, ...]:

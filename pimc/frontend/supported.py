@@ -13,6 +13,7 @@ from pimc.frontend import checks
 from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
+from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step, is_lookup
 
 LARGEST = 2**31  # elements of a tensor; nothing is allocated before this is checked
@@ -36,6 +37,11 @@ _REDUCTION = Rule("pool", "over any axes but the batch", checks.check_reduction)
 _MOVE = Rule("movement", "indices known at compile time", checks.check_move)
 _TABLE = Rule("table", "a function of one tensor, with constants", checks.check_elementwise)
 _SUM = Rule("vector", "of two tensors, or with any constant; broadcast", checks.check_elementwise)
+_RECURRENT = Rule(
+    "crossbar",
+    "constant weights, default activations, any direction; sequences of equal length",
+    checks.check_recurrent,
+)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
     **dict.fromkeys(sorted(MOVES), _MOVE),
@@ -64,6 +70,7 @@ RULES: dict[str, Rule] = {
     "LRN": Rule("vector", "", checks.check_lrn),
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule("movement", "nearest", checks.check_resize),
+    **dict.fromkeys(KINDS, _RECURRENT),
 }
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from passes.graph import (
     BinaryNode,
+    CellNode,
     Graph,
     LayerNormNode,
     LookupNode,
@@ -46,7 +47,7 @@ def evaluate_graph(graph: Graph, inputs: dict[str, Ints]) -> dict[str, Ints]:
 
 
 def _dtype(value: Value) -> Any:
-    return np.int8 if value.dtype == "s8" else np.uint8
+    return {"s8": np.int8, "u8": np.uint8, "s32": np.int32}[value.dtype]
 
 
 def _saturate(real: NDArray[np.floating[Any]], value: Value) -> Ints:
@@ -198,6 +199,25 @@ def _lrn(graph: Graph, node: LrnNode, x: Ints) -> Ints:
     return _quantized(real, graph.values[node.output])
 
 
+def _cell(graph: Graph, node: CellNode, *sums: Ints) -> Ints:
+    """Row after row, by the evaluators of its steps."""
+    rows = Graph((), (), (), node.rows)
+    held = {
+        name: np.repeat(first[None], len(sums[0]), axis=0) for name, (first, _) in node.kept.items()
+    }
+    made = []
+    for at in range(sums[0].shape[1]):
+        for name, (source, first) in node.slices.items():
+            whole = sums[node.inputs.index(source)][:, at : at + 1]
+            held[name] = whole[..., first : first + node.rows[name].shape[2]]
+        for step in node.steps:
+            operands = [held[name] for name in step.inputs]
+            held[step.output] = _EVALUATORS[type(step)](rows, step, *operands)
+        made.append(held[node.made[node.output]])
+        held |= {name: held[following] for name, (_, following) in node.kept.items()}
+    return np.concatenate(made, axis=1)
+
+
 _EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
     MatrixNode: _matrix,
     LutNode: _lut,
@@ -209,6 +229,7 @@ _EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
     LayerNormNode: _layer_norm,
     ProductNode: _product,
     LrnNode: _lrn,
+    CellNode: _cell,
 }
 
 

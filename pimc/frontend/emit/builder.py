@@ -66,6 +66,10 @@ class Builder:
         shape: list[int | str] = list(self.net.shapes[like])
         if like in self.net.batched:
             shape[0] = BATCH
+        self.declare_as(name, shape, elem_type)
+
+    def declare_as(self, name: str, shape: Sequence[int | str], elem_type: int) -> None:
+        """Note type and shape of a tensor."""
         self._infos.append(helper.make_tensor_value_info(name, elem_type, shape))
 
     def node(

@@ -18,15 +18,18 @@ from pimc.frontend.emit.pool import (
     emit_global_max,
     emit_max_pool,
 )
+from pimc.frontend.emit.recurrent import emit_recurrent
 from pimc.frontend.emit.vector import emit_binary, emit_region
 from pimc.frontend.net import Net, Op, QParams
 from pimc.frontend.partitions import is_host
+from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
 
 _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
     "Conv": emit_conv,
     "Gemm": emit_gemm,
     "MatMul": emit_matmul,
+    **dict.fromkeys(KINDS, emit_recurrent),
 }
 _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     **dict.fromkeys(MOVES, emit_move),

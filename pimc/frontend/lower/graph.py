@@ -11,6 +11,7 @@ import onnx
 
 from passes.graph import (
     BinaryNode,
+    CellNode,
     Graph,
     HostNode,
     LayerNormNode,
@@ -24,6 +25,7 @@ from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
 from pimc.frontend.lower.pool import lower_global_average, lower_max_pool
+from pimc.frontend.lower.recurrent import lower_recurrent, lower_sums
 from pimc.frontend.lower.state import State, graph_infos, machine_order
 from pimc.frontend.lower.tables import make_tables
 from pimc.frontend.lower.vector import find_region, lower_quantize
@@ -35,10 +37,12 @@ _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] =
     "QLinearMatMul": lower_matmul,
     "QLinearGlobalAveragePool": lower_global_average,
     "MaxPool": lower_max_pool,
+    "MatMulInteger": lower_sums,
+    "Scan": lower_recurrent,
 }
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
 _SCALED = BinaryNode | SoftmaxNode | LayerNormNode | LrnNode  # round to the scale of the result
-_LAST_AXIS = frozenset(("QGemm", "QLinearMatMul"))
+_LAST_AXIS = frozenset(("MatMulInteger", "QGemm", "QLinearMatMul"))
 
 
 def lower(reference: onnx.ModelProto) -> Graph:
@@ -172,14 +176,17 @@ def _with_output_names(graph: Graph, model: ReferenceModel) -> Graph:
             node,
             inputs=tuple(renamed.get(name, name) for name in node.inputs),
             output=renamed.get(node.output, node.output),
-            **_renamed_outputs(node, renamed),
+            **_renamed_results(node, renamed),
         )
         for node in graph.nodes
     )
     return Graph(graph.inputs, tuple(wanted), nodes, values)
 
 
-def _renamed_outputs(node: Node, names: dict[str, str]) -> dict[str, Any]:
-    if not isinstance(node, HostNode):
-        return {}
-    return {"outputs": tuple(names.get(name, name) for name in node.outputs)}
+def _renamed_results(node: Node, names: dict[str, str]) -> dict[str, Any]:
+    if isinstance(node, HostNode):
+        return {"outputs": tuple(names.get(name, name) for name in node.outputs)}
+    if isinstance(node, CellNode):
+        slices = {row: (names.get(name, name), at) for row, (name, at) in node.slices.items()}
+        return {"slices": slices, "made": {names.get(n, n): row for n, row in node.made.items()}}
+    return {}

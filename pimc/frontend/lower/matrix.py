@@ -21,7 +21,7 @@ def lower_conv(state: State, model: ReferenceModel, node: onnx.NodeProto) -> Non
     given = attributes(node)
     values = model.array(node.input[3])
     axes = values.ndim - 2
-    weights = _centred(values, model.array(node.input[5]), 0)
+    weights = centred(values, model.array(node.input[5]), 0)
     if axes == 1:
         weights = weights[:, :, None, :]
     axis = len(state.infos[node.input[0]].shape) - axes - 1
@@ -37,7 +37,7 @@ def lower_conv(state: State, model: ReferenceModel, node: onnx.NodeProto) -> Non
             (source,),
             name,
             np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
-            _bias(bias, len(values)),
+            bias_of(bias, len(values)),
             requant_scale(x, model.array(node.input[4]), y),
             groups=int(given.get("group", 1)),
             stride=_pair(given.get("strides"), axes),
@@ -64,7 +64,7 @@ def _lower_product(
     state: State, model: ReferenceModel, node: onnx.NodeProto, y: QParams, bias: Array | None
 ) -> None:
     x = model.qparams(node.input[1], node.input[2])
-    weights = _centred(model.array(node.input[3]), model.array(node.input[5]), 1)
+    weights = centred(model.array(node.input[3]), model.array(node.input[5]), 1)
     tensor, output = node.input[0], node.output[0]
     if output not in state.infos:  # rows of many positions: the Reshapes around carry the shape
         tensor = model.makers[tensor].input[0]
@@ -75,7 +75,9 @@ def _lower_product(
     name = state.make(output, max(len(state.infos[output].shape) - 1, 0), y)
     scale = requant_scale(x, model.array(node.input[4]), y)
     outputs = weights.shape[1]
-    state.nodes.append(MatrixNode(node.name, (source,), name, kernel, _bias(bias, outputs), scale))
+    state.nodes.append(
+        MatrixNode(node.name, (source,), name, kernel, bias_of(bias, outputs), scale)
+    )
 
 
 def _vector_source(
@@ -132,7 +134,7 @@ def requant_scale(x: QParams, w_scale: Array, y: QParams) -> NDArray[np.float32]
     return np.asarray(product / y.scale, np.float32)
 
 
-def _centred(values: Array, zero: Array, axis: int) -> IntArray:
+def centred(values: Array, zero: Array, axis: int) -> IntArray:
     """Weights minus their zero point; int8 where that holds them."""
     shape = [1] * values.ndim
     if zero.size > 1:
@@ -142,7 +144,7 @@ def _centred(values: Array, zero: Array, axis: int) -> IntArray:
     return np.asarray(centred, np.int8 if fits else np.int16)
 
 
-def _bias(bias: Array | None, outputs: int) -> NDArray[np.int32]:
+def bias_of(bias: Array | None, outputs: int) -> NDArray[np.int32]:
     return np.zeros(outputs, np.int32) if bias is None else bias.astype(np.int32).reshape(-1)
 
 

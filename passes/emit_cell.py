@@ -1,0 +1,101 @@
+"""Streams of recurrent cells: row after row, with rows that stay in the core in between."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isa.catalog import Const, Fill, Lut
+from isa.operands import Region
+from isa.program import Statement
+from passes.draft import BufferDraft
+from passes.emit import Site, binary, deliver, take_row
+from passes.graph import BinaryNode, CellNode, LutNode
+
+
+def emit_cell(site: Site, node: CellNode) -> None:
+    """Write the stream of a cell.
+
+    Rows that are kept go out first, because the matrices wait for them; then the steps run, each
+    input is received when the first step needs it, and results leave as soon as they are there.
+    """
+    cell = _Cell(site, node)
+    steps = [cell.step(row) for row in site.rows()]
+    site.draft.body += [*cell.setup(), *site.roll_rows(steps)]
+
+
+class _Cell:
+    """Buffers of a cell: one for each input, and one for each row that is no part of an input."""
+
+    def __init__(self, site: Site, node: CellNode) -> None:
+        self.site, self.node = site, node
+        self.inputs = {
+            name: site.draft.buffer("in", site.value(name).dtype, (1, *site.value(name).shape[1:]))
+            for name in node.inputs
+        }
+        self.buffers: dict[str, BufferDraft] = {}
+        for name, (_, following) in node.kept.items():
+            _check_in_place(node, name, following)
+            self.buffers[name] = self.buffers[following] = self._buffer(name)
+        for name in (step.output for step in node.steps):
+            if name not in self.buffers:
+                self.buffers[name] = self._buffer(name)
+
+    def _buffer(self, name: str) -> BufferDraft:
+        row = self.node.rows[name]
+        return self.site.draft.buffer(f"row.{name}", row.dtype, row.shape)
+
+    def setup(self) -> list[Statement]:
+        """Give the kept rows what they hold before the first row."""
+        done: list[Statement] = []
+        for name, (first, _) in self.node.kept.items():
+            box, value = self.buffers[name].box(), int(first.flat[0])
+            if np.all(first == value):
+                done.append(Fill(box, value))
+            else:
+                dtype = self.node.rows[name].dtype
+                table = self.site.tables.add(f"{self.node.name}.{name}", dtype, first)
+                done.append(Const(box, table))
+        return done
+
+    def step(self, row: int) -> list[Statement]:
+        """Statements for one row of the inputs."""
+        done = [s for name in self.node.kept for s in self._deliver(name, row)]
+        awaited = dict(self.inputs)
+        for step in self.node.steps:
+            for name in step.inputs:
+                source = self.node.slices.get(name, ("", 0))[0]
+                if source in awaited:
+                    done += take_row(self.site.feeds[source], awaited.pop(source), 0, row)
+            done.append(self._instruction(step))
+            done += self._deliver(step.output, row)
+        return done
+
+    def _instruction(self, step: LutNode | BinaryNode) -> Statement:
+        into, *operands = (self._region(name) for name in (step.output, *step.inputs))
+        if isinstance(step, BinaryNode):
+            return binary(self.node.rows, step, into, operands[0], operands[1])
+        dtype, wish = self.node.rows[step.output].dtype, f"{self.node.name}.{step.output}.lut"
+        return Lut(into, operands[0], self.site.tables.add(wish, dtype, step.table))
+
+    def _region(self, name: str) -> Region:
+        if name not in self.node.slices:
+            return self.buffers[name].box()
+        source, first = self.node.slices[name]
+        return self.inputs[source].box(channels=(first, first + self.node.rows[name].shape[2]))
+
+    def _deliver(self, row_name: str, row: int) -> list[Statement]:
+        """Send what consists of a row to all who need it."""
+        done: list[Statement] = []
+        for name, made_of in self.node.made.items():
+            if made_of == row_name:
+                whole = (0, self.site.value(name).shape[1])
+                done += deliver(self.site, self.buffers[row_name], row, whole, name)
+        return done
+
+
+def _check_in_place(node: CellNode, name: str, following: str) -> None:
+    """The row that replaces a kept one takes its buffer: nobody may read the old one after that."""
+    outputs = [step.output for step in node.steps]
+    for step in node.steps[outputs.index(following) + 1 :]:
+        if name in step.inputs:
+            raise ValueError(f"{node.name}: `{step.name}` reads `{name}` after it was replaced")
