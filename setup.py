@@ -21,7 +21,7 @@ def kernel(name: str) -> Extension:
         define_macros=macros,
         py_limited_api=True,
         optional=True,
-        extra_compile_args=["-O3", "-fno-math-errno", "-fvisibility=hidden"],
+        extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"],
     )
 
 

@@ -12,13 +12,13 @@
  * before the first loop; what a plan holds is checked once, when it is made, and copied, so that
  * nobody can change it afterwards.
  */
-#include "_crossbar.h"
+#include "_crossbar_stream.h"
 
 #ifndef PIM_SOURCE_SHA256
 #define PIM_SOURCE_SHA256 "unknown"
 #endif
 
-static int best_level(void) {
+int best_level(void) {
 #if X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -145,6 +145,8 @@ static PyObject *py_best_level(PyObject *self, PyObject *unused) {
     return PyLong_FromLong(best_level());
 }
 
+PyDoc_STRVAR(kinds_doc, "kinds()\n--\n\nThe kinds of operations of an engine, in order.");
+
 PyDoc_STRVAR(hash_doc, "source_hash()\n--\n\nThe sha256 of the source this was compiled from.");
 
 static PyObject *py_source_hash(PyObject *self, PyObject *unused) {
@@ -157,6 +159,9 @@ static PyMethodDef METHODS[] = {
     {"plan", py_plan, METH_VARARGS, plan_doc},
     {"serial", py_serial, METH_VARARGS, serial_doc},
     {"can", py_can, METH_VARARGS, can_doc},
+    {"engine", py_engine, METH_VARARGS, engine_doc},
+    {"run", py_run, METH_VARARGS, run_doc},
+    {"kinds", py_kinds, METH_NOARGS, kinds_doc},
     {"best_level", py_best_level, METH_NOARGS, level_doc},
     {"source_hash", py_source_hash, METH_NOARGS, hash_doc},
     {NULL, NULL, 0, NULL},

@@ -102,6 +102,9 @@ typedef struct {
 } excess_result;
 typedef int excess_fn(const plan *, const uint8_t *, uint32_t *, uint32_t *, excess_result *);
 
+/* _crossbar.c */
+int best_level(void);
+
 /* _crossbar_gemm.c */
 gemm_fn *gemm_of(int level);
 

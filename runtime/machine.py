@@ -87,6 +87,7 @@ class Machine:
         self.target = target
         self._crossbars = exact_crossbars(program, target) if crossbars is None else crossbars
         self._tables = {table.name: table.values for table in program.tables}
+        self._kernel = choose_kernel()
         self._run_partition = run_partition
         self._state: State | None = None
         self._events: Counters | None = None
@@ -165,7 +166,12 @@ class Machine:
     ) -> State:
         if self._state is None or self._state.images != images:
             self._state = State(
-                self.program, images, self._crossbars, self._tables, self._run_partition
+                self.program,
+                images,
+                self._crossbars,
+                self._tables,
+                self._kernel,
+                self._run_partition,
             )
         self._state.reset(trace, first_image)
         for name, values in inputs.items():

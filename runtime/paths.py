@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
@@ -20,10 +21,24 @@ CANNOT = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class InC:
+    """A matrix as the C engine takes it.
+
+    weights: of the linear product, as `pack_weights` gives them; None where there is none. plan:
+    what goes bit by bit, by ``method`` of `_crossbar.serial`; None where nothing clips.
+    """
+
+    weights: NDArray[np.int8] | None
+    plan: object | None = None
+    method: str = "auto"
+
+
 class Path(Protocol):
-    """One prepared matrix on one way."""
+    """One prepared matrix on one way. in_c: the same for the C engine; None where it is Python."""
 
     name: str
+    in_c: InC | None
 
     def multiply(self, u: UInt8, out: Int32) -> int:
         """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations."""
@@ -53,6 +68,7 @@ class Crossbars:
         else:
             self._path = _serial(blocks, adc_max, kernel, name)
         self.path = self._path.name
+        self.in_c = self._path.in_c
 
     def multiply(self, u: UInt8, out: Int32) -> int:
         """Write ``u`` [windows, inputs] times the matrix to ``out``; return the saturations.
@@ -92,6 +108,7 @@ class _LinearBlas:
     """Product with W* in floating-point pieces that are exact."""
 
     name = "proved"
+    in_c: InC | None = None
 
     def __init__(self, weights: Int32) -> None:
         self._pieces = list(exact_pieces(weights))
@@ -108,6 +125,7 @@ class _LinearC:
 
     def __init__(self, weights: Int32, extension: ModuleType, level: int) -> None:
         self._packed = pack_weights(weights)
+        self.in_c: InC | None = InC(self._packed)
         self._gemm = extension.gemm
         self._level = level
 
@@ -120,6 +138,7 @@ class _SerialNumpy:
     """The definition itself."""
 
     name = "bitserial"
+    in_c: InC | None = None
 
     def __init__(self, blocks: BlockMatrix, adc_max: int) -> None:
         self._blocks = blocks
@@ -139,6 +158,7 @@ class _SerialC:
         self._plan = plan
         self._method = method
         self._level = level
+        self.in_c: InC | None = InC(None, plan, method)
 
     def multiply(self, u: UInt8, out: Int32) -> int:
         saturated: int = self._serial(self._plan, u, out, self._method, self._level)
@@ -154,6 +174,7 @@ class _ExcessC(_SerialC):
         super().__init__(extension, plan, method, level)
         self.name = "sliced" if method == "sliced" else "excess"
         self._linear = linear
+        self.in_c = InC(linear.in_c.weights, plan, method) if linear.in_c is not None else None
 
     def multiply(self, u: UInt8, out: Int32) -> int:
         self._linear.multiply(u, out)

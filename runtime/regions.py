@@ -35,28 +35,29 @@ class Box:
     """One region operand of one instruction, over all images.
 
     env: the live loop variables of the core; the box is looked up at their current values.
-    shape: (rows, columns, channels) of the region, which no loop variable can change.
+    shape: (rows, columns, channels) of the region, which no loop variable can change. spans: the
+    same axes with their starts; an axis that the region leaves out is the whole one.
     """
 
     def __init__(self, storage: Storage, region: Region, env: Env) -> None:
         spans = (region.rows, region.columns, region.channels)
         sizes = storage.array.shape[1:]
-        self._storage = storage
-        self._region = region
+        self.storage = storage
+        self.region = region
         self._env = env
-        self._spans = tuple(
+        self.spans = tuple(
             Span(Affine(), size) if axis is None else axis
             for axis, size in zip(spans, sizes, strict=True)
         )
         self.shape: tuple[int, int, int] = (
-            self._spans[0].count,
-            self._spans[1].count,
-            self._spans[2].count,
+            self.spans[0].count,
+            self.spans[1].count,
+            self.spans[2].count,
         )
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._storage.array.dtype
+        return self.storage.array.dtype
 
     @property
     def elements(self) -> int:
@@ -69,14 +70,14 @@ class Box:
         pieces: views [images, rows, columns, channels]; two of them where a ring buffer wraps.
         Each starting slot is built once. Raises PimError R710 for a region out of bounds.
         """
-        row, column, channel = (_evaluator(span.start, self._env) for span in self._spans)
-        depth = self._storage.array.shape[1] if self._storage.ring else 0
-        if not any(span.start.terms for span in self._spans):
+        row, column, channel = (_evaluator(span.start, self._env) for span in self.spans)
+        depth = self.storage.array.shape[1] if self.storage.ring else 0
+        if not any(span.start.terms for span in self.spans):
             first = row() % depth if depth else row()
             constant = build(self._pieces((first, column(), channel())))
             return lambda: constant
         built: dict[object, T] = {}
-        if not self._spans[1].start.terms and not self._spans[2].start.terms:
+        if not self.spans[1].start.terms and not self.spans[2].start.terms:
             fixed = (column(), channel())
 
             def by_row() -> T:
@@ -126,8 +127,8 @@ class Box:
 
     def _pieces(self, starts: Starts) -> Pieces:
         """Views of the region from ``starts``; the row is a slot where the storage is a ring."""
-        array, ring = self._storage.array, self._storage.ring
-        for axis, (start, span) in enumerate(zip(starts, self._spans, strict=True)):
+        array, ring = self.storage.array, self.storage.ring
+        for axis, (start, span) in enumerate(zip(starts, self.spans, strict=True)):
             size = array.shape[axis + 1]
             wraps = ring and axis == 0 and start >= 0 and span.count <= size
             if not wraps and not 0 <= start <= start + span.count <= size:
@@ -143,8 +144,8 @@ class Box:
         what = ("row", "column", "channel")[axis]
         return Diagnostic(
             "R710",
-            f"`{self._region}`: {what}s {start}..{start + count} are outside 0..{size} of "
-            f"`{self._storage.name}`",
+            f"`{self.region}`: {what}s {start}..{start + count} are outside 0..{size} of "
+            f"`{self.storage.name}`",
             hint="`pimc verify` finds such regions before anything runs",
         )
 

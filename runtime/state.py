@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from isa.catalog import Mvm, Recv, Send
 from isa.diagnostics import Diagnostic, PimError
-from isa.instruction import Instruction
-from isa.program import DTYPES, Channel, Core, Program, Statement, Tensor, walk
-from runtime.binding import EXECUTORS, Action, Binder, Programmed, Progress, Queue
+from isa.program import DTYPES, Channel, Core, Program, Tensor, walk
+from runtime.binding import Binder, Programmed, Progress, Queue
 from runtime.counters import Counters
+from runtime.engine import Engine, NotInC
 from runtime.host import RunPartition
+from runtime.kernel import Kernel
 from runtime.regions import Array, Storage
+from runtime.streams import PythonEngine, Stream, bind_stream
 
 SCRATCH_BYTES = 1 << 19  # gathered windows of one kernel call; half of a usual L2 cache
-
-
-@dataclass(eq=False)
-class _Bound:
-    """An instruction that is ready to be called."""
-
-    action: Action
-    instruction: Instruction
-
-
-@dataclass(eq=False)
-class _BoundLoop:
-    variable: str
-    values: range
-    body: list[_Bound | _BoundLoop]
-
-
-@dataclass(eq=False)
-class Stream:
-    """A core in motion."""
-
-    core: Core
-    env: dict[str, int]
-    body: list[_Bound | _BoundLoop]
-    saturations: dict[str, int]
-    progress: Progress
-    steps: Generator[Send | Recv, None, None]
-    waits_at: Send | Recv | None = None
 
 
 class State:
@@ -57,11 +30,12 @@ class State:
         images: int,
         crossbars: Mapping[int, Mapping[str, Programmed]],
         tables: Mapping[str, Array],
+        kernel: Kernel,
         run_partition: RunPartition | None = None,
     ) -> None:
         self.program = program
         self.images = images
-        self.ready: deque[Stream] = deque()
+        self._ready: deque[Stream] = deque()
         self.globals = {
             t.name: Storage(t.name, np.zeros((images, *t.shape), DTYPES[t.dtype]))
             for t in program.tensors
@@ -74,6 +48,13 @@ class State:
         self._partitions = {part.name: part for part in program.partitions}
         self._run_partition = run_partition
         self.streams = [self._bind_core(core, crossbars[core.index]) for core in program.cores]
+        self._engine = self._make_engine(kernel)
+
+    def _make_engine(self, kernel: Kernel) -> Engine | PythonEngine:
+        try:
+            return Engine(self.streams, self.queues, kernel)
+        except NotInC:
+            return PythonEngine(self.streams, self.queues, self._ready)
 
     def _bind_core(self, core: Core, crossbars: Mapping[str, Programmed]) -> Stream:
         storages = dict(self.globals)
@@ -82,28 +63,26 @@ class State:
             storages[buffer.name] = Storage(buffer.name, array, buffer.ring)
             if buffer.fill is not None:
                 self._fills.append((array, buffer.fill))
-        stream = Stream(core, {}, [], dict.fromkeys(crossbars, 0), Progress(), _steps([], {}))
         binder = Binder(
             core=core.index,
             images=self.images,
-            env=stream.env,
+            env={},
             storages=storages,
             matrices=crossbars,
             tables=self._tables,
             queues=self.queues,
             wake=self._wake,
             scratch=self._scratch,
-            saturations=stream.saturations,
-            progress=stream.progress,
+            saturations=dict.fromkeys(crossbars, 0),
+            progress=Progress(),
             partitions=self._partitions,
             run_partition=self._run_partition,
         )
-        stream.body = _bind_body(binder, core.body)
-        return stream
+        return bind_stream(core, binder)
 
     def _wake(self, queue: Queue) -> None:
         if queue.waiter is not None:
-            self.ready.append(queue.waiter)
+            self._ready.append(queue.waiter)
             queue.waiter = None
 
     def reset(self, trace: bool, first_image: int = 0) -> None:
@@ -120,34 +99,25 @@ class State:
             carried.add(carries)
             queue.record = [] if trace and first_carrier else None
         for stream in self.streams:
-            stream.env.clear()
-            stream.progress.first_image = first_image
-            stream.progress.windows.clear()
+            binder = stream.binder
+            binder.env.clear()
+            binder.progress.first_image = first_image
+            binder.progress.windows.clear()
             stream.waits_at = None
-            stream.steps = _steps(stream.body, stream.env)
-            for name in stream.saturations:
-                stream.saturations[name] = 0
+            for name in binder.saturations:
+                binder.saturations[name] = 0
 
     def run(self) -> None:
         """Run every stream to its end. Raises PimError R711 when all that are left wait."""
-        self.ready.extend(self.streams)
-        running = set(self.streams)
-        while self.ready:
-            stream = self.ready.popleft()
-            stream.waits_at = next(stream.steps, None)
-            if stream.waits_at is None:
-                running.discard(stream)
-            else:
-                self.queues[stream.waits_at.channel].waiter = stream
-        if running:
-            stuck = [(s, s.waits_at) for s in self.streams if s in running]
+        stuck = [(stream, stream.waits_at) for stream in self._engine.run()]
+        if stuck:
             raise PimError(self._deadlock(s, at) for s, at in stuck if at is not None)
 
     def _deadlock(self, stream: Stream, waits_at: Send | Recv) -> Diagnostic:
         name, mnemonic = waits_at.channel, waits_at.mnemonic
         queue = self.queues[name]
         held, depth = len(queue.sizes), len(queue.slots)
-        at = ", ".join(f"{variable} = {value}" for variable, value in stream.env.items())
+        at = ", ".join(f"{variable} = {value}" for variable, value in stream.binder.env.items())
         return Diagnostic(
             "R711",
             f"deadlock: core {stream.core.index} waits at `{mnemonic}` on channel `{name}` "
@@ -159,7 +129,7 @@ class State:
         """Add what clipped since the last reset to the layers of the matrices."""
         for stream in self.streams:
             for matrix in stream.core.matrices:
-                counters.layer(matrix.layer).saturations += stream.saturations[matrix.name]
+                counters.layer(matrix.layer).saturations += stream.binder.saturations[matrix.name]
 
     def traced(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """The tensors that channels carried, put together from the recorded messages.
@@ -216,50 +186,3 @@ def _scratch_bytes(program: Program) -> int:
                 windows = widths.get(i.into.name, 0) if columns is None else columns.count
                 needs.append(windows * inputs.get(i.matrix, 0))
     return max(needs)
-
-
-def _bind_body(binder: Binder, body: tuple[Statement, ...]) -> list[_Bound | _BoundLoop]:
-    """Bind every instruction of a stream, in text order."""
-    bound: list[_Bound | _BoundLoop] = []
-    for statement in body:
-        if isinstance(statement, Instruction):
-            bound.append(_Bound(_bind(binder, statement), statement))
-        else:
-            values = range(statement.start, statement.stop, statement.step)
-            inner = _bind_body(binder, statement.body)
-            bound.append(_BoundLoop(statement.variable, values, inner))
-    return bound
-
-
-def _bind(binder: Binder, instruction: Instruction) -> Action:
-    """Bind one instruction. Raises PimError R713 for an undeclared name."""
-    try:
-        return EXECUTORS[type(instruction)](binder, instruction)
-    except KeyError as error:
-        raise PimError(
-            Diagnostic(
-                "R713",
-                f"core {binder.core}, `{instruction.mnemonic}`: `{error.args[0]}` is not declared",
-                hint="`pimc verify` lists everything that is not declared",
-            )
-        ) from error
-
-
-def _steps(
-    body: list[_Bound | _BoundLoop],
-    env: dict[str, int],
-    variable: str = "",
-    values: range = range(1),
-) -> Generator[Send | Recv, None, None]:
-    """Execute a stream, or all turns of a loop; yields the instruction at which it has to wait."""
-    for value in values:
-        if variable:
-            env[variable] = value
-        for item in body:
-            if isinstance(item, _Bound):
-                while not item.action():
-                    assert isinstance(item.instruction, Send | Recv), "only these can wait"
-                    yield item.instruction
-            else:
-                yield from _steps(item.body, env, item.variable, item.values)
-    env.pop(variable, None)

@@ -1,0 +1,144 @@
+/* Arithmetic on a run of elements: isa/numerics.py to the last bit.
+ *
+ * Compiled with -ffp-contract=off: each operation rounds to float32 on its own. A body is written
+ * once and compiled for each level.
+ */
+#include "_crossbar_stream.h"
+
+#if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
+#error "each float32 operation has to round on its own"
+#endif
+
+/* `sat(rint(real) + zero)`: the bounds are whole numbers, so that the clamp may come first. Below
+ * 2^22 adding and taking away 1.5 * 2^23 rounds half to even. What is no number becomes `low`. */
+ALWAYS int32_t finish(float real, int low, int high, int zero) {
+    const float magic = 12582912.0f, least = (float)(low - zero), most = (float)(high - zero);
+    real = real > least ? real : least;
+    real = real < most ? real : most;
+    return (int32_t)((real + magic) - magic) + zero;
+}
+
+#define REQUANTIZE(name, type)                                                                    \
+    ALWAYS void name(const int32_t *restrict sums, const int32_t *restrict bias,                  \
+                     const float *restrict scale, char *restrict into, Py_ssize_t n, int low,     \
+                     int high, int zero) {                                                        \
+        type *to = (type *)into;                                                                  \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                      \
+            const int32_t sum = (int32_t)((uint32_t)sums[i] + (uint32_t)bias[i]);                 \
+            to[i] = (type)finish((float)sum * scale[i], low, high, zero);                         \
+        }                                                                                         \
+    }
+REQUANTIZE(requantize_s8, int8_t)
+REQUANTIZE(requantize_u8, uint8_t)
+
+#define DEQUANTIZE(name, type)                                                                    \
+    ALWAYS void name(const char *from, float *restrict real, Py_ssize_t n, float scale,           \
+                     int zero) {                                                                  \
+        const type *values = (const type *)from;                                                  \
+        for (Py_ssize_t i = 0; i < n; i++)                                                        \
+            real[i] = (float)(int32_t)((uint32_t)values[i] - (uint32_t)zero) * scale;             \
+    }
+DEQUANTIZE(dequantize_s8, int8_t)
+DEQUANTIZE(dequantize_u8, uint8_t)
+DEQUANTIZE(dequantize_s32, int32_t)
+
+#define COMBINE(name, expression)                                                                 \
+    ALWAYS void name(float *restrict a, const float *restrict b, Py_ssize_t n) {                  \
+        for (Py_ssize_t i = 0; i < n; i++) a[i] = expression;                                     \
+    }
+COMBINE(add, a[i] + b[i])
+COMBINE(sub, a[i] - b[i])
+COMBINE(mul, a[i] * b[i])
+COMBINE(max, a[i] > b[i] ? a[i] : b[i])
+COMBINE(min, a[i] < b[i] ? a[i] : b[i])
+
+#define QUANTIZE(name, type)                                                                      \
+    ALWAYS void name(const float *restrict real, char *restrict into, Py_ssize_t n, float scale,  \
+                     int low, int high, int zero) {                                               \
+        type *to = (type *)into;                                                                  \
+        for (Py_ssize_t i = 0; i < n; i++)                                                        \
+            to[i] = (type)finish(real[i] / scale, low, high, zero);                               \
+    }
+QUANTIZE(quantize_s8, int8_t)
+QUANTIZE(quantize_u8, uint8_t)
+
+ALWAYS void accumulate(int32_t *into, const int32_t *from, Py_ssize_t n) {
+    for (Py_ssize_t i = 0; i < n; i++) into[i] = (int32_t)((uint32_t)into[i] + (uint32_t)from[i]);
+}
+
+ALWAYS void flip(uint8_t *bytes, Py_ssize_t n) {
+    for (Py_ssize_t i = 0; i < n; i++) bytes[i] ^= 0x80;
+}
+
+#define REDUCE(name, total, type, expression)                                                     \
+    ALWAYS void name(char *restrict into, const char *restrict from, Py_ssize_t n) {              \
+        total *t = (total *)into;                                                                 \
+        const type *v = (const type *)from;                                                       \
+        for (Py_ssize_t i = 0; i < n; i++) t[i] = expression;                                     \
+    }
+REDUCE(max_s8, int8_t, int8_t, t[i] > v[i] ? t[i] : v[i])
+REDUCE(max_u8, uint8_t, uint8_t, t[i] > v[i] ? t[i] : v[i])
+REDUCE(sum_s8, int32_t, int8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
+REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
+
+/* One body at one level, under its own name. */
+#define AT(level, attribute, name, parameters, ...)                                               \
+    attribute static void name##_##level parameters { name(__VA_ARGS__); }
+#define REQUANTIZE_AT(level, attribute, name)                                                     \
+    AT(level, attribute, name,                                                                    \
+       (const int32_t *s, const int32_t *b, const float *f, char *t, Py_ssize_t n, int l, int h,  \
+        int z), s, b, f, t, n, l, h, z)
+#define DEQUANTIZE_AT(level, attribute, name)                                                     \
+    AT(level, attribute, name, (const char *f, float *r, Py_ssize_t n, float s, int z),           \
+       f, r, n, s, z)
+#define COMBINE_AT(level, attribute, name)                                                        \
+    AT(level, attribute, name, (float *a, const float *b, Py_ssize_t n), a, b, n)
+#define QUANTIZE_AT(level, attribute, name)                                                       \
+    AT(level, attribute, name,                                                                    \
+       (const float *r, char *t, Py_ssize_t n, float s, int l, int h, int z), r, t, n, s, l, h, z)
+#define REDUCE_AT(level, attribute, name)                                                         \
+    AT(level, attribute, name, (char *t, const char *v, Py_ssize_t n), t, v, n)
+
+#define KERNELS(level, attribute)                                                                 \
+    REQUANTIZE_AT(level, attribute, requantize_s8)                                                \
+    REQUANTIZE_AT(level, attribute, requantize_u8)                                                \
+    DEQUANTIZE_AT(level, attribute, dequantize_s8)                                                \
+    DEQUANTIZE_AT(level, attribute, dequantize_u8)                                                \
+    DEQUANTIZE_AT(level, attribute, dequantize_s32)                                               \
+    COMBINE_AT(level, attribute, add)                                                             \
+    COMBINE_AT(level, attribute, sub)                                                             \
+    COMBINE_AT(level, attribute, mul)                                                             \
+    COMBINE_AT(level, attribute, max)                                                             \
+    COMBINE_AT(level, attribute, min)                                                             \
+    QUANTIZE_AT(level, attribute, quantize_s8)                                                    \
+    QUANTIZE_AT(level, attribute, quantize_u8)                                                    \
+    AT(level, attribute, accumulate, (int32_t *t, const int32_t *f, Py_ssize_t n), t, f, n)       \
+    AT(level, attribute, flip, (uint8_t *b, Py_ssize_t n), b, n)                                  \
+    REDUCE_AT(level, attribute, max_s8)                                                           \
+    REDUCE_AT(level, attribute, max_u8)                                                           \
+    REDUCE_AT(level, attribute, sum_s8)                                                           \
+    REDUCE_AT(level, attribute, sum_u8)                                                           \
+    static const row_kernels kernels_##level = {                                                  \
+        {requantize_s8_##level, requantize_u8_##level},                                           \
+        {dequantize_s8_##level, dequantize_u8_##level, dequantize_s32_##level},                   \
+        {add_##level, sub_##level, mul_##level, max_##level, min_##level},                        \
+        {quantize_s8_##level, quantize_u8_##level},                                               \
+        accumulate_##level,                                                                       \
+        flip_##level,                                                                             \
+        {max_s8_##level, max_u8_##level, sum_s8_##level, sum_u8_##level},                         \
+    };
+
+KERNELS(portable, )
+#if X86
+KERNELS(avx2, AVX2)
+KERNELS(avx512, AVX512)
+#endif
+
+const row_kernels *row_kernels_of(int level) {
+#if X86
+    if (level >= 2) return &kernels_avx512;
+    if (level >= 1) return &kernels_avx2;
+#endif
+    (void)level;
+    return &kernels_portable;
+}

@@ -1,0 +1,163 @@
+/* Streams of instructions in C: what the files of the engine share. Nobody else includes it.
+ *
+ * _crossbar_engine.c   made from arrays and checked once
+ * _crossbar_run.c      a run of all streams
+ * _crossbar_kinds.c    what each kind of operation needs, checked, and does: one table
+ * _crossbar_windows.c  the kinds that take windows: products with a matrix, and pools
+ * _crossbar_box.c      regions of buffers: where their rows stand, and how they are copied
+ * _crossbar_rows.c     arithmetic on a run of elements, at the level of the CPU
+ */
+#ifndef PIM_CROSSBAR_STREAM_H
+#define PIM_CROSSBAR_STREAM_H
+#include "_crossbar.h"
+
+enum { ARGUMENTS = 8, CODE_FIELDS = 4 + ARGUMENTS, BOX_FIELDS = 14 };
+enum { S8, U8, S32, OTHER }; /* types of elements */
+enum { MAX_SIZE = 1 << 30 }; /* of any axis, kernel or factor: products of two fit 64 bits */
+
+/* `constant` plus the terms first..first+count of the engine. */
+typedef struct {
+    int64_t constant;
+    Py_ssize_t first, count;
+} affine;
+
+typedef struct {
+    int64_t variable, factor;
+} term;
+
+/* Memory of all images, [images, rows, columns, channels]; steps are bytes. */
+typedef struct {
+    char *base;
+    int type;
+    Py_ssize_t rows, columns, channels, item, image_step, row_step, column_step;
+} storage;
+
+/* A region of a storage. ring: row r stands in slot r mod the storage's rows. packed: the columns
+ * of a row lie side by side. run: bytes side by side, of which a row has `runs`. */
+typedef struct {
+    const storage *in;
+    int ring, packed;
+    Py_ssize_t rows, columns, channels, run, runs;
+    affine start[3];
+} box;
+
+/* Where a box stands now: its first row, and the byte of its first column and channel there. */
+typedef struct {
+    char *origin;
+    Py_ssize_t first;
+} place;
+
+/* The messages of a channel; slots are the rows of `memory`. sizes: elements of each message. */
+typedef struct {
+    storage memory;
+    int64_t *sizes, sent, taken;
+    Py_ssize_t waiter; /* the stream to wake after the next send or receive, or -1 */
+} queue;
+
+typedef struct {
+    Py_buffer weights; /* buf is NULL where there are none */
+    PyObject *capsule; /* of the plan, NULL where nothing can clip */
+    const plan *plan;
+    int method;
+    Py_ssize_t inputs, outputs;
+    uint64_t saturated;
+} matrix;
+
+typedef struct engine engine;
+typedef struct stream stream;
+typedef struct op op;
+
+/* NEXT: done. WAITS: to be called again when its queue has changed. REFUSES: Python's executor is
+ * to say what is wrong. FAILS: a Python exception is set. */
+enum { NEXT, WAITS, REFUSES, FAILS };
+
+struct op {
+    int (*run)(engine *e, stream *s, const op *o);
+    const box *into, *a, *b;
+    int64_t x[ARGUMENTS];
+    queue *queue;
+    matrix *matrix;
+    const void *table[2];
+    Py_ssize_t period; /* elements after which the tables start again */
+};
+
+struct stream {
+    Py_ssize_t first, end, at; /* operations */
+};
+
+struct engine {
+    Py_ssize_t images, storage_count, queue_count, box_count, term_count, op_count, table_count,
+        matrix_count, stream_count, variable_count;
+    int64_t *variables; /* of all streams' loops */
+    storage *storages;
+    queue *queues;
+    box *boxes;
+    term *terms;
+    op *ops;
+    Py_buffer *views, *tables; /* views: of storages and queues, which stay alive */
+    Py_ssize_t view_count;
+    matrix *matrices;
+    stream *streams;
+    Py_ssize_t *ready, ready_first, ready_count;
+    uint8_t *scratch;
+    int32_t *product; /* for results that do not lie side by side in their box */
+    Py_ssize_t scratch_bytes;
+    const struct row_kernels *rows;
+    int level, running;
+    PyObject *calls, *records; /* borrowed while it runs */
+    PyThreadState *thread;     /* while the GIL is released */
+};
+
+/* Arithmetic on n elements; types are S8, U8, S32. Results of requantization and of `quantize`
+ * stay in low..high, with the zero point in. */
+typedef struct row_kernels {
+    void (*requantize[2])(const int32_t *sums, const int32_t *bias, const float *scale, char *into,
+                          Py_ssize_t n, int low, int high, int zero);
+    void (*dequantize[3])(const char *from, float *real, Py_ssize_t n, float scale, int zero);
+    void (*combine[5])(float *a, const float *b, Py_ssize_t n); /* add sub mul max min */
+    void (*quantize[2])(const float *real, char *into, Py_ssize_t n, float scale, int low, int high,
+                        int zero);
+    void (*accumulate)(int32_t *into, const int32_t *from, Py_ssize_t n);
+    void (*flip)(uint8_t *bytes, Py_ssize_t n);
+    void (*reduce[4])(char *into, const char *from, Py_ssize_t n); /* max s8 u8, sum s8 u8 */
+} row_kernels;
+
+/* _crossbar_rows.c */
+const row_kernels *row_kernels_of(int level);
+
+/* _crossbar_box.c */
+int locate(const engine *e, const box *b, place *found); /* NEXT or REFUSES */
+/* Copy elements in row-major order, image by image; both have as many, of one size. */
+void move(const engine *e, const box *from, place source, const box *into, place target);
+box message_box(const queue *q, Py_ssize_t elements);
+
+ALWAYS char *row_of(const box *b, place p, Py_ssize_t image, Py_ssize_t row) {
+    Py_ssize_t slot = p.first + row;
+    if (slot >= b->in->rows) slot -= b->in->rows; /* only a ring has rows behind its last slot */
+    return p.origin + image * b->in->image_step + slot * b->in->row_step;
+}
+
+ALWAYS Py_ssize_t elements_of(const box *b) { return b->rows * b->columns * b->channels; }
+
+/* _crossbar_kinds.c: code as of `engine`. -1 with an exception where it cannot be done as it stands. */
+int op_prepare(engine *e, op *o, const int64_t *code);
+int64_t op_jump(const op *o); /* where it may go on, or -1 */
+PyObject *py_kinds(PyObject *self, PyObject *unused);
+
+/* _crossbar_windows.c */
+int prepare_mvm(engine *e, op *o);
+int run_mvm(engine *e, stream *s, const op *o);
+int prepare_pool(engine *e, op *o);
+int run_pool(engine *e, stream *s, const op *o);
+
+/* _crossbar_engine.c */
+PyObject *py_engine(PyObject *self, PyObject *args);
+engine *engine_of(PyObject *capsule); /* NULL with an exception */
+extern const char engine_doc[], run_doc[];
+
+/* _crossbar_run.c. A stream goes on until it has to wait for a queue; whoever changes the queue
+ * wakes it. What has no operation in C calls back to Python; else the GIL is released. */
+PyObject *py_run(PyObject *self, PyObject *args);
+void wake(engine *e, queue *q);
+
+#endif
