@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 sys.path.insert(0, str(Path(__file__).parent))  # an isolated build does not look here
 
-from runtime.kernel_source import EXTENSIONS, source_files, source_hash
+from runtime.kernel_source import EXTENSIONS, FLAGS, source_files, source_hash
 
 
 def kernel(name: str) -> Extension:
@@ -21,7 +21,7 @@ def kernel(name: str) -> Extension:
         define_macros=macros,
         py_limited_api=True,
         optional=True,
-        extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"],
+        extra_compile_args=["-O3", *FLAGS, "-fvisibility=hidden"],
     )
 
 

@@ -1,6 +1,7 @@
 """The C kernel; see runtime/_crossbar*.c. Every array is C-contiguous; every size is checked."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,52 @@ def can(plan: Plan, method: str) -> bool:
     """Whether a method can do the plan.
 
     "table": a group's largest sum fits a byte. "sliced": up to 12 word lines of 1-bit cells.
+    """
+
+class Streams:
+    """An opaque engine (a PyCapsule; the name exists for type checkers only)."""
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of operations; a kind's number in ``code`` is its place."""
+
+def engine(
+    images: int,
+    storages: list[NDArray[Any]],
+    queues: list[NDArray[Any]],
+    tables: list[NDArray[Any]],
+    matrices: list[tuple[int, int, NDArray[np.int8] | None, Plan | None, str]],
+    boxes: NDArray[np.int64],
+    terms: NDArray[np.int64],
+    code: NDArray[np.int64],
+    streams: NDArray[np.int64],
+    variables: int,
+    scratch_bytes: int,
+    level: int,
+    /,
+) -> Streams:
+    """Check and copy streams of operations; the memory of the arrays is used, not copied.
+
+    storages: [images, rows, columns, channels]. queues: [depth, images, elements]. matrices:
+    inputs, outputs, packed weights, plan, method. boxes: [n, 14]: storage, whether it is a ring,
+    rows, columns, channels, and for each axis the start: constant, first term, number of terms.
+    terms: [n, 2]: variable, factor. code: [n, 12]: kind, the boxes into, a and b, and eight numbers
+    as the kind reads them. streams: [n + 1, 1], ranges of ``code``. variables: of all loops.
+    Raises ValueError, TypeError or BufferError for what it cannot do.
+    """
+
+def run(
+    engine: Streams,
+    calls: list[Callable[..., object]],
+    records: list[Callable[[int, int], None] | None] | None,
+    /,
+) -> tuple[int, list[int], list[int], list[int], list[int], list[int], list[int]]:
+    """Run all streams from their start.
+
+    calls: by number, called with the variables of the enclosing loops. records: by queue, called
+    with slot and elements of each message. Returns -1 at the end, -2 where all that are left wait,
+    else the number of the stream whose operation is not possible; then saturations by matrix,
+    position by stream, values of the variables, and by queue messages sent, taken, and elements
+    of the oldest one that waits. Raises what a call raises, and KeyboardInterrupt.
     """
 
 def best_level() -> int:

@@ -21,11 +21,6 @@ engine *engine_of(PyObject *capsule) { return PyCapsule_GetPointer(capsule, NAME
 
 static void engine_release(PyObject *capsule) { engine_free(PyCapsule_GetPointer(capsule, NAME)); }
 
-static int wrong(const char *what) {
-    PyErr_Format(PyExc_ValueError, "engine: %s", what);
-    return -1;
-}
-
 static void *zeros(Py_ssize_t count, size_t size) {
     void *memory = calloc((size_t)count + 1, size);
     if (!memory) PyErr_NoMemory();
@@ -60,7 +55,7 @@ static int take_storages(engine *e, PyObject *list) {
     for (Py_ssize_t i = 0; i < e->storage_count; i++) {
         const Py_buffer *v = add_view(e, list, i, 4);
         if (!v) return -1;
-        if (v->shape[0] != e->images) return wrong("a storage has another number of images");
+        if (v->shape[0] != e->images) return refuse("a storage has another number of images");
         const Py_ssize_t column = v->shape[3] * v->itemsize, row = v->shape[2] * column;
         e->storages[i] = (storage){v->buf, type_of(v), v->shape[1], v->shape[2], v->shape[3],
                                    v->itemsize, v->shape[1] * row, row, column};
@@ -72,7 +67,7 @@ static int take_queues(engine *e, PyObject *list) {
     for (Py_ssize_t i = 0; i < e->queue_count; i++) {
         const Py_buffer *v = add_view(e, list, i, 3);
         if (!v) return -1;
-        if (v->shape[1] != e->images) return wrong("a queue has another number of images");
+        if (v->shape[1] != e->images) return refuse("a queue has another number of images");
         const Py_ssize_t message = v->shape[2] * v->itemsize;
         e->queues[i].memory = (storage){v->buf, type_of(v), v->shape[0], 1, v->shape[2],
                                         v->itemsize, message, e->images * message, message};
@@ -96,12 +91,13 @@ static int take_tables(engine *e, PyObject *list) {
 static int take_matrix(matrix *m, PyObject *tuple) {
     PyObject *weights, *capsule;
     const char *method;
+    if (!PyTuple_Check(tuple)) return refuse("a matrix is no tuple");
     if (!PyArg_ParseTuple(tuple, "nnOOs", &m->inputs, &m->outputs, &weights, &capsule, &method))
         return -1;
     if (m->inputs < 1 || m->inputs > MAX_SIDE || m->outputs < 1 || m->outputs > MAX_SIDE)
-        return wrong("a matrix has no inputs or no outputs");
+        return refuse("a matrix has no inputs or no outputs");
     if (weights != Py_None) {
-        if (m->inputs > MAX_INPUTS) return wrong("a matrix has too many inputs");
+        if (m->inputs > MAX_INPUTS) return refuse("a matrix has too many inputs");
         if (take(weights, &m->weights, "weights", 4, "b", 0) < 0) {
             m->weights.buf = NULL;
             return -1;
@@ -109,18 +105,18 @@ static int take_matrix(matrix *m, PyObject *tuple) {
         const Py_ssize_t *shape = m->weights.shape;
         if (shape[0] != (m->outputs + OUTS - 1) / OUTS ||
             shape[1] != (m->inputs + DEPTH - 1) / DEPTH || shape[2] != OUTS || shape[3] != DEPTH)
-            return wrong("weights do not fit their matrix");
+            return refuse("weights do not fit their matrix");
     }
-    if (capsule == Py_None) return m->weights.buf ? 0 : wrong("a matrix has no weights");
+    if (capsule == Py_None) return m->weights.buf ? 0 : refuse("a matrix has no weights");
     m->plan = plan_of(capsule);
     if (!m->plan) return -1;
     m->capsule = Py_NewRef(capsule);
     m->method = method_of(method);
     if (!method_can(m->plan, m->method) || m->plan->inputs != m->inputs ||
         m->plan->outputs != m->outputs)
-        return wrong("a plan does not fit its matrix or its method");
+        return refuse("a plan does not fit its matrix or its method");
     if (!m->weights.buf && strcmp(method, "table") != 0 && strcmp(method, "popcount") != 0)
-        return wrong("the method needs the linear product");
+        return refuse("the method needs the linear product");
     return 0;
 }
 
@@ -139,17 +135,17 @@ static int take_terms(engine *e, const int64_t *fields) {
         e->terms[i] = (term){fields[0], fields[1]};
         if (fields[0] < 0 || fields[0] >= e->variable_count || fields[1] < -MAX_SIZE ||
             fields[1] > MAX_SIZE)
-            return wrong("a term has no variable, or a factor beyond 2^30");
+            return refuse("a term has no variable, or a factor beyond 2^30");
     }
     return 0;
 }
 
 static int take_box(engine *e, box *b, const int64_t *f) {
-    if (f[0] < 0 || f[0] >= e->storage_count) return wrong("a region has no storage");
+    if (f[0] < 0 || f[0] >= e->storage_count) return refuse("a region has no storage");
     const storage *in = &e->storages[f[0]];
     if (f[2] < 1 || f[2] > in->rows || f[3] < 1 || f[3] > in->columns || f[4] < 1 ||
         f[4] > in->channels)
-        return wrong("a region is empty, or larger than its storage");
+        return refuse("a region is empty, or larger than its storage");
     b->in = in, b->ring = f[1] != 0;
     b->rows = (Py_ssize_t)f[2], b->columns = (Py_ssize_t)f[3], b->channels = (Py_ssize_t)f[4];
     b->packed = b->channels == in->channels;
@@ -159,7 +155,7 @@ static int take_box(engine *e, box *b, const int64_t *f) {
         const int64_t *a = f + 5 + 3 * i;
         if (a[0] < -MAX_SIZE || a[0] > MAX_SIZE || a[1] < 0 || a[2] < 0 || a[2] > 4 ||
             a[1] > e->term_count - a[2])
-            return wrong("the start of a region has no terms, too many, or is beyond 2^30");
+            return refuse("the start of a region has no terms, too many, or is beyond 2^30");
         b->start[i] = (affine){a[0], (Py_ssize_t)a[1], (Py_ssize_t)a[2]};
     }
     return 0;
@@ -167,14 +163,14 @@ static int take_box(engine *e, box *b, const int64_t *f) {
 
 static int take_streams(engine *e, const int64_t *offsets) {
     if (offsets[0] != 0 || offsets[e->stream_count] != e->op_count)
-        return wrong("streams do not hold all operations");
+        return refuse("streams do not hold all operations");
     for (Py_ssize_t i = 0; i < e->stream_count; i++) {
-        if (offsets[i] > offsets[i + 1]) return wrong("streams do not rise");
+        if (offsets[i] > offsets[i + 1]) return refuse("streams do not rise");
         e->streams[i] = (stream){(Py_ssize_t)offsets[i], (Py_ssize_t)offsets[i + 1], 0};
         for (int64_t n = offsets[i]; n < offsets[i + 1]; n++) {
             const int64_t jump = op_jump(&e->ops[n]);
             if (jump >= 0 && (jump < offsets[i] || jump >= offsets[i + 1]))
-                return wrong("a loop leaves its stream");
+                return refuse("a loop leaves its stream");
         }
     }
     return 0;
@@ -244,7 +240,8 @@ PyObject *py_engine(PyObject *self, PyObject *args) {
     (void)self;
     engine *e = calloc(1, sizeof *e);
     if (!e) return PyErr_NoMemory();
-    if (!PyArg_ParseTuple(args, "nOOOOOOOOnni:engine", &e->images, &lists[0], &lists[1], &lists[2],
+    if (!PyArg_ParseTuple(args, "nO!O!O!O!OOOOnni:engine", &e->images, &PyList_Type, &lists[0],
+                          &PyList_Type, &lists[1], &PyList_Type, &lists[2], &PyList_Type,
                           &lists[3], &objects[0], &objects[1], &objects[2], &objects[3],
                           &e->variable_count, &e->scratch_bytes, &e->level))
         goto done;
@@ -258,7 +255,7 @@ PyObject *py_engine(PyObject *self, PyObject *args) {
     e->stream_count = rows[STREAMS] - 1;
     if (e->images < 1 || e->images > MAX_SIZE || e->stream_count < 0 || e->variable_count < 0 ||
         e->scratch_bytes < 1 || e->level < 0 || e->level > best_level()) {
-        wrong("images, streams, variables, scratch or level");
+        refuse("images, streams, variables, scratch or level");
         goto done;
     }
     e->storage_count = counts[0], e->queue_count = counts[1];

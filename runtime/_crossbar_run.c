@@ -96,14 +96,17 @@ const char run_doc[] =
 PyObject *py_run(PyObject *self, PyObject *args) {
     PyObject *capsule, *calls, *records;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO:run", &capsule, &calls, &records)) return NULL;
+    if (!PyArg_ParseTuple(args, "OO!O:run", &capsule, &PyList_Type, &calls, &records)) return NULL;
     engine *e = engine_of(capsule);
     if (!e) return NULL;
     if (e->running) {
         PyErr_SetString(PyExc_RuntimeError, "engine: it runs already");
         return NULL;
     }
-    if (PyList_Size(calls) < 0 || (records != Py_None && PyList_Size(records) < 0)) return NULL;
+    if (records != Py_None && !PyList_Check(records)) {
+        PyErr_SetString(PyExc_TypeError, "engine: records are a list, or None");
+        return NULL;
+    }
     e->running = 1;
     e->calls = calls, e->records = records == Py_None ? NULL : records;
     reset(e);

@@ -2,8 +2,10 @@
  *
  * _crossbar_engine.c   made from arrays and checked once
  * _crossbar_run.c      a run of all streams
- * _crossbar_kinds.c    what each kind of operation needs, checked, and does: one table
- * _crossbar_windows.c  the kinds that take windows: products with a matrix, and pools
+ * _crossbar_kinds.c    one table of what there is: checks and functions
+ * _crossbar_control.c  loops, calls of Python, messages
+ * _crossbar_elements.c copies, fills, arithmetic
+ * _crossbar_windows.c  products with a matrix, and pools
  * _crossbar_box.c      regions of buffers: where their rows stand, and how they are copied
  * _crossbar_rows.c     arithmetic on a run of elements, at the level of the CPU
  */
@@ -139,16 +141,36 @@ ALWAYS char *row_of(const box *b, place p, Py_ssize_t image, Py_ssize_t row) {
 
 ALWAYS Py_ssize_t elements_of(const box *b) { return b->rows * b->columns * b->channels; }
 
-/* _crossbar_kinds.c: code as of `engine`. -1 with an exception where it cannot be done as it stands. */
+/* _crossbar_kinds.c: code as of `engine`. -1 with an exception where it cannot be done as it
+ * stands; `refuse` says so. */
 int op_prepare(engine *e, op *o, const int64_t *code);
-int64_t op_jump(const op *o); /* where it may go on, or -1 */
+int refuse(const char *what);
 PyObject *py_kinds(PyObject *self, PyObject *unused);
 
+/* prepare: checks everything that run relies on, once. */
+#define KIND(name)                          \
+    int prepare_##name(engine *e, op *o);   \
+    int run_##name(engine *e, stream *s, const op *o)
+
+/* _crossbar_control.c */
+KIND(loop);
+KIND(end);
+KIND(call);
+KIND(send);
+KIND(recv);
+int64_t op_jump(const op *o); /* where it may go on, or -1 */
+
+/* _crossbar_elements.c */
+KIND(move);
+KIND(fill);
+KIND(requant);
+KIND(combine);
+KIND(lut);
+KIND(accumulate);
+
 /* _crossbar_windows.c */
-int prepare_mvm(engine *e, op *o);
-int run_mvm(engine *e, stream *s, const op *o);
-int prepare_pool(engine *e, op *o);
-int run_pool(engine *e, stream *s, const op *o);
+KIND(mvm);
+KIND(pool);
 
 /* _crossbar_engine.c */
 PyObject *py_engine(PyObject *self, PyObject *args);

@@ -20,8 +20,7 @@ static int prepare_windows(const op *o) {
         (o->into->columns - 1) * g.stride + (g.columns - 1) * g.column_step < o->a->columns)
         return 0;
 wrong:
-    PyErr_SetString(PyExc_ValueError, "engine: windows do not fit their source");
-    return -1;
+    return refuse("windows do not fit their source");
 }
 
 /* --------------------------------------------------------------- mvm */
@@ -38,8 +37,7 @@ int prepare_mvm(engine *e, op *o) {
             return 0;
         }
     }
-    PyErr_SetString(PyExc_ValueError, "engine: a product has no matrix, or sizes do not fit");
-    return -1;
+    return refuse("a product has no matrix, or sizes do not fit");
 }
 
 /* Some bytes of a window's row, mostly tens: a call of memcpy would cost as much as the copy. */
@@ -120,8 +118,7 @@ int prepare_pool(engine *e, op *o) {
         o->x[0] = (sums ? SUM_S8 : MAX_S8) + (type == U8);
         return 0;
     }
-    PyErr_SetString(PyExc_ValueError, "engine: a pool's types or channels do not fit");
-    return -1;
+    return refuse("a pool's types or channels do not fit");
 }
 
 int run_pool(engine *e, stream *s, const op *o) {

@@ -160,6 +160,11 @@ class Engine:
         self._run = kernel.extension.run
         self._engine = _make(streams[0].binder, kernel, code, offsets)
 
+    @property
+    def calls(self) -> int:
+        """Instructions of the text that are called back in Python."""
+        return len(self._calls)
+
     def run(self) -> list[Stream]:
         """Run every stream to its end; return those that wait for ever.
 

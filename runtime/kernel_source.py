@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 EXTENSIONS: Final = ("_crossbar", "_device")
+# math functions set no errno; every float32 operation rounds on its own, as in NumPy
+FLAGS: Final = ("-fno-math-errno", "-ffp-contract=off")
 FOLDER: Final = Path(__file__).parent
 
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from isa.catalog import (
+    CATALOG,
     Accumulate,
     Add,
     Copy,
@@ -102,6 +103,11 @@ def lowers(*classes: type[Instruction]) -> Callable[[Lowering], Lowering]:
         return function
 
     return register
+
+
+def in_c() -> list[str]:
+    """Mnemonics of the instructions that C executes where it is built."""
+    return [cls.mnemonic for cls in CATALOG.values() if cls in LOWERINGS]
 
 
 def _apart(into: Box, source: Box) -> bool:

@@ -48,7 +48,7 @@ class State:
         self._partitions = {part.name: part for part in program.partitions}
         self._run_partition = run_partition
         self.streams = [self._bind_core(core, crossbars[core.index]) for core in program.cores]
-        self._engine = self._make_engine(kernel)
+        self.engine = self._make_engine(kernel)
 
     def _make_engine(self, kernel: Kernel) -> Engine | PythonEngine:
         try:
@@ -109,7 +109,7 @@ class State:
 
     def run(self) -> None:
         """Run every stream to its end. Raises PimError R711 when all that are left wait."""
-        stuck = [(stream, stream.waits_at) for stream in self._engine.run()]
+        stuck = [(stream, stream.waits_at) for stream in self.engine.run()]
         if stuck:
             raise PimError(self._deadlock(s, at) for s, at in stuck if at is not None)
 

@@ -106,6 +106,7 @@ def doctor(as_json: bool) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     from runtime.kernel import describe_kernel
+    from runtime.lowering import in_c
 
     facts: dict[str, object] = {
         "pimc": VERSION,
@@ -120,6 +121,7 @@ def doctor(as_json: bool) -> None:
     kernel = describe_kernel()
     facts["kernel"] = kernel.pop("kernel")
     facts |= {f"kernel_{key}": value for key, value in kernel.items()}
+    facts["instructions_in_c"] = " ".join(in_c()) if facts["kernel"] == "c" else "none"
     if as_json:
         show_json(document("doctor", facts))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +47,14 @@ NAMES = {np.dtype(d): name for name, d in DTYPES.items()}
 @pytest.fixture(scope="module")
 def target() -> Target:
     return load_target("tiny")
+
+
+@pytest.fixture(scope="module", autouse=True, params=["numpy", "auto"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both the executors in Python and the operations in C have to give what the formula says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIMC_KERNEL", request.param)
+        yield
 
 
 def run_one(

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from runtime.kernel_source import EXTENSIONS, FOLDER, source_files
+from runtime.kernel_source import EXTENSIONS, FLAGS, FOLDER, source_files
 
 ROOT = FOLDER.parent
-TESTS = ("tests/runtime/test_crossbar.py", "tests/runtime/test_kernel_fuzz.py")
-FLAGS = "-O1 -g -fno-omit-frame-pointer -fno-math-errno -shared -fPIC -DPy_LIMITED_API=0x030B0000"
+TESTS = (
+    "tests/runtime/test_crossbar.py",
+    "tests/runtime/test_kernel_fuzz.py",
+    "tests/runtime/test_engine.py",
+)
+BUILD = "-O1 -g -fno-omit-frame-pointer -shared -fPIC -DPy_LIMITED_API=0x030B0000"
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
 pytestmark = [pytest.mark.long, needs_gcc, pytest.mark.timeout(1800)]
@@ -29,7 +33,16 @@ def build(folder: Path, flags: str) -> None:
     for name in EXTENSIONS:
         sources = [str(file) for file in source_files(name) if file.suffix == ".c"]
         output = str(folder / "runtime" / f"{name}.abi3.so")
-        command = ["gcc", *FLAGS.split(), *flags.split(), f"-I{include}", *sources, "-o", output]
+        command = [
+            "gcc",
+            *BUILD.split(),
+            *FLAGS,
+            *flags.split(),
+            f"-I{include}",
+            *sources,
+            "-o",
+            output,
+        ]
         subprocess.run([*command, "-lm"], check=True)
 
 
@@ -90,13 +103,17 @@ def test_the_sanitizers_see_an_overflow(tmp_path: Path) -> None:
 
 
 DRIVER = """
+import os
 import numpy as np
 from runtime import _crossbar as c
 from runtime.crossbar import block_product
 from runtime.paths import make_plan, pack_weights
 from isa.matrix import fold
 from support.layers import layer_of, small_target
+from support.programs import two_cores
 from passes.ou_tile import ou_tile
+from isa.target import load_target
+from runtime.machine import Machine
 
 print("extension", c.__file__)
 rng = np.random.default_rng(0)
@@ -114,6 +131,11 @@ for windows in (1, 37):
             out[:] = u.astype(int) @ fold(blocks)
             assert c.serial(plan, u, out, method, level) == clipped
             assert (out == expected).all()
+image = {"image": np.zeros((2, 4, 4, 1), np.int8)}
+for level in ("0", "1"):
+    os.environ["PIMC_LEVEL"] = level
+    machine = Machine(two_cores(), load_target("tiny"))
+    assert set(machine.run(image).outputs) == set(machine.run(image, trace=True).outputs)
 print("done")
 """
 

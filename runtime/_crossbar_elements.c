@@ -1,0 +1,216 @@
+/* Operations on elements: copies, fills, and arithmetic on whole regions. */
+#include "_crossbar_stream.h"
+
+enum { CHUNK = 512 }; /* elements whose real values are held at once */
+
+static const int LOW[] = {-128, 0}, HIGH[] = {127, 255};
+
+static int is_byte(const box *b) { return b->in->type == S8 || b->in->type == U8; }
+
+static int same_shape(const box *a, const box *b) {
+    return a->rows == b->rows && a->columns == b->columns && a->channels == b->channels;
+}
+
+static int is_zero_point(int64_t zero) { return zero >= -32768 && zero <= 32767; }
+
+/* The view of a table of `item`-byte elements, NULL with an exception. */
+static const Py_buffer *table_of(const engine *e, int64_t index, Py_ssize_t item) {
+    if (index >= 0 && index < e->table_count && e->tables[index].itemsize == item)
+        return &e->tables[index];
+    refuse("an operation names no table, or one of another type");
+    return NULL;
+}
+
+int prepare_move(engine *e, op *o) {
+    (void)e;
+    if (o->into->in->item != o->a->in->item || elements_of(o->into) != elements_of(o->a))
+        return refuse("a copy changes the type or the number of elements");
+    return 0;
+}
+
+int run_move(engine *e, stream *s, const op *o) {
+    place from, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
+    move(e, o->a, from, o->into, to);
+    return NEXT;
+}
+
+int prepare_fill(engine *e, op *o) {
+    (void)e;
+    return is_byte(o->into) || o->into->in->type == S32 ? 0 : refuse("fill knows integers only");
+}
+
+int run_fill(engine *e, stream *s, const op *o) {
+    const box *b = o->into;
+    const int32_t value = (int32_t)o->x[0];
+    place to;
+    (void)s;
+    if (locate(e, b, &to)) return REFUSES;
+    for (Py_ssize_t image = 0; image < e->images; image++)
+        for (Py_ssize_t row = 0; row < b->rows; row++)
+            for (Py_ssize_t i = 0; i < b->runs; i++) {
+                char *run = row_of(b, to, image, row) + i * b->in->column_step;
+                if (b->in->item == 1) memset(run, value, (size_t)b->run);
+                else
+                    for (Py_ssize_t n = 0; n < b->run; n += 4) memcpy(run + n, &value, 4);
+            }
+    return NEXT;
+}
+
+/* The loops over images, rows and runs of boxes of one shape: `into` and `a`, runs of `n` elements
+ * that begin at element `at` of their row. */
+#define EACH_RUN(o, to, from, body)                                                               \
+    do {                                                                                          \
+        const box *bi = (o)->into, *ba = (o)->a;                                                  \
+        const int whole = bi->packed && ba->packed;                                               \
+        const Py_ssize_t steps = whole ? 1 : bi->columns;                                         \
+        const Py_ssize_t n = whole ? bi->columns * bi->channels : bi->channels;                   \
+        for (Py_ssize_t image = 0; image < e->images; image++)                                    \
+            for (Py_ssize_t row = 0; row < bi->rows; row++) {                                     \
+                char *into = row_of(bi, to, image, row);                                          \
+                const char *a = row_of(ba, from, image, row);                                     \
+                for (Py_ssize_t step = 0; step < steps; step++) {                                 \
+                    const Py_ssize_t at = step * n;                                               \
+                    body;                                                                         \
+                    into += bi->in->column_step, a += ba->in->column_step;                        \
+                }                                                                                 \
+            }                                                                                     \
+    } while (0)
+
+int prepare_requant(engine *e, op *o) {
+    const Py_buffer *bias = table_of(e, o->x[0], 4), *scale = bias ? table_of(e, o->x[1], 4) : NULL;
+    if (!scale) return -1;
+    o->table[0] = bias->buf, o->table[1] = scale->buf, o->period = bias->len / 4;
+    if (!is_byte(o->into) || o->a->in->type != S32 || !same_shape(o->into, o->a) ||
+        !is_zero_point(o->x[2]) || bias->len != scale->len || o->period < 1 ||
+        o->period % o->into->channels)
+        return refuse("requant: types, shapes or tables do not fit");
+    return 0;
+}
+
+int run_requant(engine *e, stream *s, const op *o) {
+    const int type = o->into->in->type, low = LOW[type], high = HIGH[type], zero = (int)o->x[2];
+    const int32_t *bias = o->table[0];
+    const float *scale = o->table[1];
+    place from, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
+    EACH_RUN(o, to, from, {
+        for (Py_ssize_t done = 0; done < n;) {
+            const Py_ssize_t t = (at + done) % o->period;
+            const Py_ssize_t size = n - done < o->period - t ? n - done : o->period - t;
+            e->rows->requantize[type]((const int32_t *)a + done, bias + t, scale + t, into + done,
+                                      size, low, high, zero);
+            done += size;
+        }
+    });
+    return NEXT;
+}
+
+int prepare_combine(engine *e, op *o) {
+    const Py_buffer *scales = table_of(e, o->x[4], 4);
+    if (!scales) return -1;
+    o->table[0] = scales->buf;
+    const box *into = o->into, *a = o->a, *b = o->b;
+    if (!is_byte(into) || a->in->type == OTHER || b->in->type == OTHER || !same_shape(into, a) ||
+        b->rows != into->rows || (b->columns != into->columns && b->columns != 1) ||
+        (b->channels != into->channels && b->channels != 1) || scales->len != 12 || o->x[0] < 0 ||
+        o->x[0] >= 5 || !is_zero_point(o->x[1]) || !is_zero_point(o->x[2]) ||
+        !is_zero_point(o->x[3]))
+        return refuse("arithmetic: types, shapes or numbers do not fit");
+    return 0;
+}
+
+/* n elements; b_one: b is one value for all of them. */
+static void combine_run(const engine *e, const op *o, char *into, const char *a, const char *b,
+                        Py_ssize_t n, int b_one) {
+    const row_kernels *rows = e->rows;
+    const float *scales = o->table[0];
+    const int type = o->into->in->type, type_a = o->a->in->type, type_b = o->b->in->type;
+    float left[CHUNK], right[CHUNK];
+    if (b_one) {
+        rows->dequantize[type_b](b, right, 1, scales[1], (int)o->x[2]);
+        for (Py_ssize_t i = 1; i < (n < CHUNK ? n : CHUNK); i++) right[i] = right[0];
+    }
+    for (Py_ssize_t at = 0; at < n; at += CHUNK) {
+        const Py_ssize_t size = n - at < CHUNK ? n - at : CHUNK;
+        rows->dequantize[type_a](a + at * o->a->in->item, left, size, scales[0], (int)o->x[1]);
+        if (!b_one)
+            rows->dequantize[type_b](b + at * o->b->in->item, right, size, scales[1],
+                                     (int)o->x[2]);
+        rows->combine[o->x[0]](left, right, size);
+        rows->quantize[type](left, into + at, size, scales[2], LOW[type], HIGH[type],
+                             (int)o->x[3]);
+    }
+}
+
+int run_combine(engine *e, stream *s, const op *o) {
+    const box *b = o->b, *c = o->into;
+    place from, with, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, b, &with) || locate(e, c, &to)) return REFUSES;
+    const int b_one = b->channels == 1 && c->channels > 1;
+    const int whole = c->packed && o->a->packed && b->packed && same_shape(b, c);
+    const Py_ssize_t steps = whole ? 1 : c->columns;
+    const Py_ssize_t n = whole ? c->columns * c->channels : c->channels;
+    const Py_ssize_t b_step = b->columns == 1 ? 0 : b->in->column_step;
+    for (Py_ssize_t image = 0; image < e->images; image++)
+        for (Py_ssize_t row = 0; row < c->rows; row++) {
+            char *into = row_of(c, to, image, row);
+            const char *left = row_of(o->a, from, image, row);
+            const char *right = row_of(b, with, image, row);
+            for (Py_ssize_t step = 0; step < steps; step++)
+                combine_run(e, o, into + step * c->in->column_step,
+                            left + step * o->a->in->column_step, right + step * b_step, n, b_one);
+        }
+    return NEXT;
+}
+
+int prepare_lut(engine *e, op *o) {
+    const Py_buffer *table = table_of(e, o->x[0], 1);
+    if (!table) return -1;
+    o->table[0] = table->buf;
+    o->period = table->len == 256 ? 1 : o->into->channels;
+    if (!is_byte(o->into) || !is_byte(o->a) || !same_shape(o->into, o->a) ||
+        table->len != o->period * 256)
+        return refuse("lut: types, shapes or the table do not fit");
+    return 0;
+}
+
+int run_lut(engine *e, stream *s, const op *o) {
+    const uint8_t *table = o->table[0];
+    const Py_ssize_t period = o->period;
+    place from, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
+    EACH_RUN(o, to, from, {
+        (void)at; /* a run begins at the first channel */
+        const uint8_t *values = (const uint8_t *)a;
+        if (period == 1)
+            for (Py_ssize_t i = 0; i < n; i++) into[i] = (char)table[values[i]];
+        else
+            for (Py_ssize_t i = 0; i < n; i += period)
+                for (Py_ssize_t c = 0; c < period; c++)
+                    into[i + c] = (char)table[c * 256 + values[i + c]];
+    });
+    return NEXT;
+}
+
+int prepare_accumulate(engine *e, op *o) {
+    (void)e;
+    if (o->into->in->type != S32 || o->a->in->type != S32 || !same_shape(o->into, o->a))
+        return refuse("accumulate: types or shapes do not fit");
+    return 0;
+}
+
+int run_accumulate(engine *e, stream *s, const op *o) {
+    place from, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
+    EACH_RUN(o, to, from, {
+        (void)at;
+        e->rows->accumulate((int32_t *)into, (const int32_t *)a, n);
+    });
+    return NEXT;
+}
