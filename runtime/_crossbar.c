@@ -1,4 +1,4 @@
-/* The crossbar kernel: exact integer products, with and without the clip of the ADC.
+/* The C kernel: exact integer products, with and without the clip of the ADC, and whole streams.
  *
  * gemm    u8 [windows, inputs] x s8 weights: the linear path, where no conversion can clip.
  * serial  the bit-serial path of the block form, every conversion clipped. Four methods, one
@@ -6,11 +6,13 @@
  *         "sliced" take the linear product that is in `out` already and subtract what the ADC
  *         cuts off: one window at a time, looking only where enough inputs and cells are set for
  *         a clip to be possible, or 64 windows at a time.
- * NumPy's runtime/crossbar.py:block_product is the oracle.
+ * engine  streams of instructions on the memory of NumPy arrays; run executes all of them.
+ * NumPy's runtime/crossbar.py:block_product is the oracle of products, Python's executors that of
+ * streams.
  *
- * No state, no threads, no allocation inside a loop, the GIL released. All sizes are checked
- * before the first loop; what a plan holds is checked once, when it is made, and copied, so that
- * nobody can change it afterwards.
+ * No threads, no allocation inside a loop, the GIL released; only an engine has state. All sizes
+ * are checked before the first loop; what a plan or an engine holds is checked once, when it is
+ * made, and copied, so that nobody can change it afterwards.
  */
 #include "_crossbar_stream.h"
 

@@ -4,6 +4,7 @@
  * _crossbar_gemm.c    the linear product      _crossbar_derive.c  what its methods need besides
  * _crossbar_serial.c  one call, bit by bit
  * _crossbar_{table,popcount,excess,sliced}.c  its methods
+ * _crossbar_stream.h  streams of instructions, and the files that execute them
  *
  * Vector instructions are chosen at run time: level 0 is portable C, 1 is AVX2, 2 is AVX-512 with
  * VNNI and BITALG.

@@ -1,8 +1,8 @@
 """The C engine: all streams of a machine as operations that C executes, or calls back for.
 
-It does what `State.run` does with Python's executors, in the same order, on the same memory.
-Where an operation refuses, or all streams wait, Python's own streams are brought to where C stands,
-so that errors are found and worded in one place.
+It does what `streams.PythonEngine` does, in the same order, on the same memory. Where an operation
+refuses, or all streams wait, Python's own streams are brought to where C stands, so that errors are
+worded in one place (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Engine:
     def __init__(
         self, streams: Sequence[Stream], queues: Mapping[str, Queue], kernel: Kernel
     ) -> None:
-        if kernel.extension is None:
+        if kernel.extension is None or not streams:
             raise NotInC
         self._streams, self._queues = streams, list(queues.values())
         code = _Code({name: number for number, name in enumerate(kernel.extension.kinds())})
@@ -223,7 +223,7 @@ def _make(binder: Binder, kernel: Kernel, code: _Code, offsets: list[int]) -> ob
             len(binder.scratch),
             kernel.level,
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise NotInC from error
 
 

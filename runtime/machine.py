@@ -1,7 +1,7 @@
 """The machine: cores as independent streams that run a program on a batch of images in lockstep.
 
 All images of a batch go through one instruction together (control flow never depends on data),
-so one dispatch in Python serves them all.
+so one dispatch serves them all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A batch cut into shares of images, each run by a process of its own, with identical results.
 
-Forked processes inherit the programmed machine, so nothing is prepared twice; threads would wait
-for each other, since small layers spend most of their time in Python.
+Forked processes inherit the programmed machine, so nothing is prepared twice.
 """
 
 from __future__ import annotations
