@@ -149,6 +149,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "range is not finite",
         "On the calibration data a tensor overflows float32, so it has no scale.",
     ),
+    "F223": Code(
+        "no samples for a tensor of one shape",
+        "Programs for several input shapes have one set of scales, from the samples of any of "
+        "the shapes. A tensor that only stands in shapes without samples has no range.",
+    ),
     "F224": Code(
         "weights quantized again",
         "A warning: the model's own integers cannot be used as they are, so the weights were "
@@ -237,6 +242,11 @@ RUNTIME: Final[dict[str, Code]] = {
         "no reference model",
         "A compiled program folder holds `reference.onnx`, the integer model that the program must "
         "equal. Without it, or when it is damaged, there is nothing to verify against.",
+    ),
+    "R706": Code(
+        "no program for this input shape",
+        "A folder of programs for several input shapes takes the one that the samples, or "
+        "`--input-shape`, ask for. The message names the shapes there are.",
     ),
     "R710": Code(
         "region out of bounds",

@@ -271,4 +271,15 @@ CONTAINER: Final[dict[str, Code]] = {
         "The text names a host partition whose file `host/NAME.onnx` is not there, is no plain "
         "file, is too large, or has another sha256 than the text says.",
     ),
+    "C513": Code(
+        "programs for several shapes do not fit together",
+        "`shapes.json` is damaged, the arrays that the programs share have another sha256 than it "
+        "says, or a program is for another input shape.",
+    ),
+    "C514": Code(
+        "the folder holds programs for several input shapes",
+        "The model was compiled for several input shapes, and one program is wanted. "
+        "`--input-shape` chooses one where no samples do; each `shape-N` inside is a program "
+        "folder of its own.",
+    ),
 }

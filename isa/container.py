@@ -15,6 +15,13 @@ A model in phases (`isa.phases`) has such a folder for each, and what belongs to
     phase-1/         ...
     reference.onnx   report.json
 
+Programs for several input shapes (`isa.shapes`, `isa.shape_container`) have one each, too::
+
+    shapes.json      the shapes, and the sha256 of the arrays
+    arrays.npz       what stands in the data of more than one of the programs
+    shape-0/         a folder as above, with the rest of its arrays
+    shape-1/         ...
+
 A folder is written beside its place and renamed, so a reader sees all of it or nothing.
 """
 
@@ -27,8 +34,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -37,8 +44,9 @@ from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.npz import Array, read_npz, write_npz
 from isa.phases import Phases
-from isa.printer import DATA_FILE, needs_data_file, program_lines
+from isa.printer import DATA_FILE, program_lines
 from isa.program import Partition, Program
+from isa.shapes import Manifest, read_manifest
 from isa.source import Source
 from isa.target import Target
 
@@ -46,10 +54,14 @@ TEXT_FILE: Final = "program.pim"
 TARGET_FILE: Final = "target.json"
 MAX_TEXT_BYTES: Final = 1 << 28
 PHASES_FILE: Final = "phases.json"
+SHAPES_FILE: Final = "shapes.json"
 HOST_FOLDER: Final = "host"
 MAX_MODEL_BYTES: Final = 2**31 - 1  # of one partition; the limit of the protobuf wire format
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_]+")  # of a partition: no path leaves the folder
-_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE, HOST_FOLDER)
+_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE, SHAPES_FILE, HOST_FOLDER)
+_SHAPE_FOLDER: Final = re.compile(r"shape-[0-9]{1,6}")
+Arrays = Mapping[str, Array]
+Extras = Mapping[str, bytes | Path]
 
 
 class LoadedPhases(NamedTuple):
@@ -82,7 +94,7 @@ def save(
     path: str | Path,
     program: Program | Phases,
     target: Target,
-    extra_files: Mapping[str, bytes | Path] | None = None,
+    extra_files: Extras | None = None,
 ) -> None:
     """Write the folder of a program, or of several phases, replacing one that is there.
 
@@ -92,29 +104,33 @@ def save(
     the folder's own names or a path that leaves the folder.
     """
     folder = Path(path)
+    check_writable(folder, (program,), target)
+    extras = checked_files(extra_files)
+    arrays = [data_arrays(each) for each in programs_of(program)]
+    with drafted(folder) as draft:
+        write_whole(draft, program, target, arrays, extras)
+
+
+def check_writable(folder: Path, wholes: Sequence[Program | Phases], target: Target) -> None:
+    """Raise PimError C504 for a program of another target, C508 for a foreign thing in the way."""
     findings = Findings()
-    programs = (program,) if isinstance(program, Program) else program.programs
-    for each in programs:
-        _check_target(each, target, Location(str(folder)), findings)
+    for whole in wholes:
+        for each in programs_of(whole):
+            _check_target(each, target, Location(str(folder)), findings)
     if (folder.exists() or folder.is_symlink()) and not is_container(folder):
         hint = "choose another path with `-o`"
         message = f"`{folder}` exists and is no program folder"
         findings.error("C508", message, Location(str(folder)), hint)
     findings.raise_if_any()
-    extras = {_inside(name): contents for name, contents in (extra_files or {}).items()}
-    arrays = [data_arrays(each) for each in programs]
+
+
+@contextmanager
+def drafted(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` at the end, or vanishes. Raises C509."""
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
         draft.mkdir()
-        if isinstance(program, Phases):
-            manifest = {"phases": len(programs), "outputs": program.outputs}
-            (draft / PHASES_FILE).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
-            for number, each in enumerate(programs):
-                (draft / phase_folder(number)).mkdir()
-                _write(draft / phase_folder(number), each, target, arrays[number])
-        else:
-            _write(draft, program, target, arrays[0])
-        _write_extras(draft, extras)
+        yield draft
         _replace(folder, draft)
     except OSError as error:
         message = f"cannot write `{folder}`: {error.strerror or error}"
@@ -123,17 +139,40 @@ def save(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def load(path: str | Path) -> Loaded:
+def write_whole(
+    draft: Path,
+    whole: Program | Phases,
+    target: Target,
+    arrays: Sequence[Arrays],
+    extras: Mapping[PurePosixPath, bytes | Path],
+) -> None:
+    """Write a program or phases into an empty folder. arrays: of the data file of each program."""
+    if isinstance(whole, Phases):
+        manifest = {"phases": len(whole.programs), "outputs": whole.outputs}
+        (draft / PHASES_FILE).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        for number, each in enumerate(whole.programs):
+            (draft / phase_folder(number)).mkdir()
+            _write(draft / phase_folder(number), each, target, arrays[number])
+    else:
+        _write(draft, whole, target, arrays[0])
+    write_extras(draft, extras)
+
+
+def programs_of(whole: Program | Phases) -> tuple[Program, ...]:
+    """The program, or those of the phases."""
+    return (whole,) if isinstance(whole, Program) else whole.programs
+
+
+def load(path: str | Path, shared: Arrays | None = None) -> Loaded:
     """Read a program folder.
+
+    shared: arrays of the folder of several shapes that it is a part of; read from there by default.
 
     Raises PimError with everything that is wrong: C501..C506, T1xx for the target, E3xx for the
     text. The program is not verified; see ``isa.verify``.
     """
     folder = Path(path)
-    if (folder / PHASES_FILE).is_file():
-        hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
-        message = f"`{folder}` holds several phases; one program is wanted"
-        raise PimError(Diagnostic("C510", message, Location(str(folder)), hint))
+    _refuse_several(folder)
     if not is_container(folder):
         message = f"`{folder}` is no program folder"
         hint = f"a program folder has a `{TEXT_FILE}`"
@@ -142,7 +181,10 @@ def load(path: str | Path) -> Loaded:
     arrays: dict[str, Array] | None = None
     if os.path.lexists(folder / DATA_FILE) and _is_plain(folder / DATA_FILE, findings):
         arrays = read_npz(folder / DATA_FILE, findings)
+    if shared is None:
+        shared = shared_arrays(shapes_folder(folder), findings)
     data_is_bad = bool(findings)
+    arrays = {**shared, **(arrays or {})} if shared or arrays is not None else None
     target = _read_target(folder / TARGET_FILE, findings)
     text = _read_text(folder / TEXT_FILE, findings)
     loaded = None
@@ -159,6 +201,62 @@ def load(path: str | Path) -> Loaded:
     assert program is not None
     assert target is not None
     return Loaded(program, target, loaded[1])
+
+
+def _refuse_several(folder: Path) -> None:
+    """Raise PimError C510 for a folder of phases, C514 for one of several shapes."""
+    at = Location(str(folder))
+    if (folder / SHAPES_FILE).is_file():
+        shapes = manifest_of(folder).shapes
+        choices = " or ".join(f"`--input-shape {shape}`" for shape in shapes)
+        hint = f"choose with {choices}; `{folder / shape_folder(0)}` is a program folder, too"
+        message = f"`{folder}` holds programs for {len(shapes)} input shapes; one is wanted"
+        raise PimError(Diagnostic("C514", message, at, hint))
+    if (folder / PHASES_FILE).is_file():
+        hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
+        message = f"`{folder}` holds several phases; one program is wanted"
+        raise PimError(Diagnostic("C510", message, at, hint))
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """Which shapes a folder of several has programs for. Raises PimError C502, C513."""
+    findings = Findings()
+    text = _read_text(folder / SHAPES_FILE, findings)
+    findings.raise_if_any()
+    return read_manifest(text or "", str(folder / SHAPES_FILE))
+
+
+def shapes_folder(folder: Path) -> Path | None:
+    """The folder of several shapes that the folder of a shape, or of a phase of one, lies in."""
+    here = folder.absolute()
+    for child in (here, here.parent):
+        if _SHAPE_FOLDER.fullmatch(child.name) and (child.parent / SHAPES_FILE).is_file():
+            return child.parent
+    return None
+
+
+def shape_number(folder: Path) -> int:
+    """The number of the shape that a folder is for."""
+    return int(folder.absolute().name.removeprefix("shape-"))
+
+
+def shared_arrays(folder: Path | None, findings: Findings) -> Arrays:
+    """The arrays that the programs of a folder of several shapes share; notes what is wrong."""
+    if folder is None or not os.path.lexists(folder / DATA_FILE):
+        return {}
+    file = folder / DATA_FILE
+    try:
+        wanted = manifest_of(folder).arrays_sha256
+    except PimError as error:
+        findings.diagnostics += error.diagnostics
+        return {}
+    if not _is_plain(file, findings):
+        return {}
+    if file_sha256(file) != wanted:
+        message = f"`{file.name}` has another sha256 than `{SHAPES_FILE}` says"
+        findings.error("C513", message, Location(str(file)), "compile the model again")
+        return {}
+    return read_npz(file, findings)
 
 
 def partition(
@@ -199,21 +297,23 @@ def _with_models(folder: Path, program: Program, findings: Findings) -> Program:
     return replace(program, partitions=tuple(parts))
 
 
-def load_phases(path: str | Path) -> LoadedPhases:
+def load_phases(path: str | Path, shared: Arrays | None = None) -> LoadedPhases:
     """Read the folder of a program or of several phases; a single program is a sequence of one.
+
+    shared: as for ``load``.
 
     Raises PimError as ``load`` does, for all phases, and C511 when they do not fit together.
     """
     folder = Path(path)
     if not (folder / PHASES_FILE).is_file():
-        loaded = load(folder)
+        loaded = load(folder, shared)
         outputs = tuple(t.name for t in loaded.program.tensors if t.role == "output")
         return LoadedPhases(Phases((loaded.program,), outputs), loaded.target, (loaded.source,))
     count, outputs = _read_manifest(folder / PHASES_FILE)
     findings, found = Findings(), list[Loaded]()
     for number in range(count):
         try:
-            found.append(load(folder / phase_folder(number)))
+            found.append(load(folder / phase_folder(number), shared))
         except PimError as error:
             findings.diagnostics += error.diagnostics
     findings.raise_if_any()
@@ -227,10 +327,15 @@ def phase_folder(number: int) -> str:
     return f"phase-{number}"
 
 
+def shape_folder(number: int) -> str:
+    """Name of the folder of a shape."""
+    return f"shape-{number}"
+
+
 def is_container(path: str | Path) -> bool:
-    """Whether ``path`` is a folder with a program or phases in it."""
-    folder = Path(path)
-    return folder.is_dir() and any((folder / name).is_file() for name in (TEXT_FILE, PHASES_FILE))
+    """Whether ``path`` is a folder with a program, phases or several shapes in it."""
+    folder, names = Path(path), (TEXT_FILE, PHASES_FILE, SHAPES_FILE)
+    return folder.is_dir() and any((folder / name).is_file() for name in names)
 
 
 def _read_manifest(file: Path) -> tuple[int, tuple[str, ...]]:
@@ -260,12 +365,23 @@ def _check_target(program: Program, target: Target, at: Location, findings: Find
     findings.error("C504", message, at, hint)
 
 
+def checked_files(files: Extras | None) -> dict[PurePosixPath, bytes | Path]:
+    """Files by their path within a folder. Raises ValueError for a path that leaves it."""
+    return {_inside(name): contents for name, contents in (files or {}).items()}
+
+
+def file_sha256(file: Path) -> str:
+    """Hash of a file. Raises OSError."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _inside(name: str) -> PurePosixPath:
     """A relative path that stays within the folder. Raises ValueError for any other."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
         raise ValueError(f"{name!r} is no path within a program folder")
-    if path.parts[0] in _OWN or path.parts[0].startswith("phase-"):
+    if path.parts[0] in _OWN or path.parts[0].startswith(("phase-", "shape-")):
         raise ValueError(f"{name!r} is a file of the program folder itself")
     return path
 
@@ -274,7 +390,7 @@ def _write(
     draft: Path,
     program: Program,
     target: Target,
-    arrays: Mapping[str, Array],
+    arrays: Arrays,
 ) -> None:
     with (draft / TEXT_FILE).open("w", encoding="utf-8", newline="\n") as text:
         text.writelines(f"{line}\n" for line in program_lines(program))
@@ -282,11 +398,11 @@ def _write(
     for part in program.partitions:
         (draft / HOST_FOLDER).mkdir(exist_ok=True)
         (draft / HOST_FOLDER / f"{part.name}.onnx").write_bytes(part.model)
-    if needs_data_file(program):
+    if arrays:
         write_npz(draft / DATA_FILE, arrays)
 
 
-def _write_extras(draft: Path, extras: Mapping[PurePosixPath, bytes | Path]) -> None:
+def write_extras(draft: Path, extras: Mapping[PurePosixPath, bytes | Path]) -> None:
     for name, contents in extras.items():
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(contents, Path):

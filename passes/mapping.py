@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from isa.matrix import BlockMatrix
 from isa.target import Target
@@ -48,6 +50,19 @@ class Mapping:
     graph: Graph
     target: Target
     layers: dict[str, MappedLayer] = field(default_factory=dict)
+
+    def over(self, graph: Graph) -> Mapping:
+        """The layers of ``graph``, as far as they are mapped here with the same weights."""
+        known = {}
+        for node in graph.nodes:
+            layer = self.layers.get(node.name) if isinstance(node, MatrixNode) else None
+            if layer is not None and isinstance(node, MatrixNode) and _is_same(layer.node, node):
+                known[node.name] = replace(layer, node=node)
+        return Mapping(graph, self.target, known)
+
+
+def _is_same(one: MatrixNode, other: MatrixNode) -> bool:
+    return one.groups == other.groups and np.array_equal(one.weights, other.weights)
 
 
 def map_layers(

@@ -126,6 +126,18 @@ def fast_assignment(flow: Traffic, seats: Seats, is_needed: bool) -> Int64 | Non
     return np.asarray(found.col_ind, np.int64)
 
 
+def placed_like(program: Program, model: Program) -> Program | None:
+    """The program with each core where ``model`` has the one with the same matrices.
+
+    None where the cores of the two do not correspond one by one.
+    """
+    ours, theirs = (
+        [(core.layer, [matrix.name for matrix in core.matrices]) for core in each.cores]
+        for each in (program, model)
+    )
+    return renumbered(program, core_numbers(model)) if ours == theirs else None
+
+
 def renumbered(program: Program, numbers: Int64) -> Program:
     """The program with new numbers for its cores, given in their order."""
     number = {core.index: int(n) for core, n in zip(program.cores, numbers, strict=True)}

@@ -42,12 +42,17 @@ DEFAULT_MAPPING = "ou-tile"
 
 
 def pipeline(
-    target: Target, mapping: str, grow: bool, place: str = DEFAULT_METHOD
+    target: Target,
+    mapping: str,
+    grow: bool,
+    place: str = DEFAULT_METHOD,
+    shapes: tuple[Graph, ...] = (),
 ) -> tuple[Pass[Any, Any], ...]:
     """The passes from Graph to Program.
 
     grow: enlarge the mesh until the model fits. place: how cores find their places on the mesh
-    (`passes.mesh_place.METHODS`). Raises PimError U902 for an unknown mapping.
+    (`passes.mesh_place.METHODS`). shapes: the network for all input shapes that a part of a layer
+    must have room in, where there are several. Raises PimError U902 for an unknown mapping.
     """
     if mapping not in MAPPINGS:
         near = get_close_matches(mapping, MAPPINGS, 1)
@@ -55,7 +60,7 @@ def pipeline(
         raise PimError(Diagnostic("U902", f"there is no mapping `{mapping}`", hint=hint))
     return (
         MAPPINGS[mapping](target),  # first: what a layer stores decides how many cores it needs
-        Split(),  # before schedule: each part becomes one core's stream
+        Split(shapes),  # before schedule: each part becomes one core's stream
         Schedule(grow),  # queue depths follow from the finished streams
         MeshPlace(target, place),  # last: only the streams say how much each channel carries
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isa.target import Target
@@ -30,6 +31,18 @@ class Room:
     def channels(self) -> int:
         """Input channels that a core can hold; at least one."""
         return max(1, self.budget // self.channel_bytes)
+
+
+def common_rooms(graphs: Sequence[Graph], target: Target) -> dict[str, Room]:
+    """The room that every weight layer has in all of the graphs that it stands in, by name."""
+    found: dict[str, Room] = {}
+    for graph in graphs:
+        for name, room in layer_rooms(graph, target).items():
+            known = found.get(name, room)
+            columns = max(known.columns, room.columns)
+            channel_bytes = max(known.channel_bytes, room.channel_bytes)
+            found[name] = Room(columns, channel_bytes, min(known.budget, room.budget))
+    return found
 
 
 def layer_rooms(graph: Graph, target: Target) -> dict[str, Room]:

@@ -12,10 +12,10 @@ from isa.diagnostics import Diagnostic, Location, PimError
 from isa.matrix import BlockMatrix
 from isa.target import Target
 from passes.base import Pass
-from passes.graph import MatrixNode
+from passes.graph import Graph, MatrixNode
 from passes.mapping import MappedLayer, Mapping, Part
 from passes.place import aligned_spans, is_regular, span_width
-from passes.room import SUM_BYTES, Room, layer_rooms
+from passes.room import SUM_BYTES, Room, common_rooms
 from passes.select import input_channels, select_channels, select_groups, select_outputs
 from passes.split_ragged import split_ragged
 
@@ -29,16 +29,18 @@ class Split(Pass[Mapping, Mapping]):
     Before -> after: a 4608 x 512 layer -> a grid of parts, output ranges by row ranges, each at
     most one core's crossbars. The row parts of one output range add their sums along a chain.
     A ragged layer (not the grid of a dense one) is cut by row groups, see `split_ragged`.
-    Exact: yes; every row group and every route goes to exactly one part.
+    Exact: yes; every row group and every route goes to exactly one part. others: the same network
+    for other input shapes; the parts have room in those, too.
     """
 
     name: ClassVar[str] = "split"
     exact: ClassVar[bool] = True
+    others: tuple[Graph, ...] = ()
 
     def run(self, unit: Mapping) -> Mapping:
         layers: dict[str, MappedLayer] = {}
         findings: list[Diagnostic] = []
-        rooms = layer_rooms(unit.graph, unit.target)
+        rooms = common_rooms((unit.graph, *self.others), unit.target)
         for name, layer in unit.layers.items():
             try:
                 parts = split_layer(layer, rooms[name], unit.target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from isa import container
 from isa import verify as verifier
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, PimError
 from isa.phases import Phases
 from isa.printer import print_program
 from isa.program import Program, Tensor
@@ -35,17 +34,11 @@ from pimc.data import (
     to_onnx,
     to_real,
 )
-from pimc.driver import (
-    MODEL_FILES,
-    REPORT_FILE,
-    CompileOptions,
-    compile_model,
-    load_models,
-    model_files,
-)
+from pimc.driver import CompileOptions, compile_model
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
 from pimc.host import host_of
+from pimc.model_files import load_models, load_report, model_files, reference_file
 from runtime.counters import Counters
 from runtime.machine import Machine
 from runtime.phased import PhasedMachine, machine_of
@@ -115,7 +108,7 @@ class CompiledProgram:
 
     def run_and_count(self, feeds: Samples, jobs: int = 1) -> tuple[dict[str, Array], Counters]:
         """As ``run``, and what happened on the machine, over all samples and by layer."""
-        given = {name: array for name, array in _arrays(feeds).items() if name != LABELS}
+        given = {name: array for name, array in arrays_of(feeds).items() if name != LABELS}
         check_feeds(self.program, given)
         if self._machine is None:
             self._machine = machine_of(self.whole, self.target, host_of(self.whole))
@@ -143,7 +136,7 @@ class CompiledProgram:
                     hint="programs made by `pimc asm` can be run, not verified",
                 )
             )
-        feeds = random_feeds(self.program, DEFAULT_SAMPLES, 0) if data is None else _arrays(data)
+        feeds = random_feeds(self.program, DEFAULT_SAMPLES, 0) if data is None else arrays_of(data)
         found = verify_program(
             self.whole, self.target, self.reference, self.float_model, feeds, per_layer
         )
@@ -184,7 +177,7 @@ def compile(
     Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
-    samples = None if calibration is None else _arrays(calibration)
+    samples = None if calibration is None else arrays_of(calibration)
     if samples is not None:
         samples.pop(LABELS, None)
     frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed, use_host=host)
@@ -203,11 +196,9 @@ def load(path: str | os.PathLike[str]) -> CompiledProgram:
     verifier.check_phases(loaded.phases, loaded.target, loaded.sources)
     reference: onnx.ModelProto | None = None
     float_model: onnx.ModelProto | None = None
-    if (folder / MODEL_FILES[0]).is_file():
+    if reference_file(folder).is_file():
         reference, float_model = load_models(folder)
-    return CompiledProgram(
-        loaded.whole, loaded.target, reference, float_model, _read_report(folder)
-    )
+    return CompiledProgram(loaded.whole, loaded.target, reference, float_model, load_report(folder))
 
 
 def verify(
@@ -218,19 +209,8 @@ def verify(
     return held.verify(data)
 
 
-def _arrays(samples: Samples) -> dict[str, Array]:
+def arrays_of(samples: Samples) -> dict[str, Array]:
+    """Samples as arrays by name; those of an npz file are read."""
     if isinstance(samples, Mapping):
         return {name: np.asarray(values) for name, values in samples.items()}
     return read_data(Path(samples))
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    file = folder / REPORT_FILE
-    if not file.is_file():
-        return {}
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"`{file.name}` is no JSON document: {error}"
-        raise PimError(Diagnostic("C502", message, Location(str(file)))) from error
-    return report if isinstance(report, dict) else {}

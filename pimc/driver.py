@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import onnx
 
@@ -19,26 +18,26 @@ from isa.phases import Phases
 from isa.printer import print_program
 from isa.program import Program
 from isa.target import Target
+from passes.base import Pass
 from passes.graph import Graph
 from passes.manager import apply_passes
 from passes.mapping import Mapping as Mapped
-from passes.mesh_place import DEFAULT_METHOD
+from passes.mesh_place import DEFAULT_METHOD, placed_like
 from passes.phases import DEFAULT_BATCH, cut_phases
 from passes.pipelines import DEFAULT_MAPPING, pipeline
 from passes.schedule import Schedule
 from pimc.capacity import fit_tables, instruction_warnings
 from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
-from pimc.frontend.build import FrontendOptions, Imported, import_model
+from pimc.frontend.build import FrontendOptions, Imported, import_shapes
 from pimc.frontend.load import ModelSource, load_model
+from pimc.model_files import model_files
 from pimc.placement import placement
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
 from pimc.replication import DEFAULT_POLICY, choose_copies
 from pimc.report import document, program_figures
 
 Progress = Callable[[str], None]
-MODEL_FILES: Final = ("reference.onnx", "float.onnx")
-REPORT_FILE: Final = "report.json"
 
 
 @dataclass(frozen=True)
@@ -93,21 +92,6 @@ class Compiled:
         container.save(path, self.whole, self.target, files)
 
 
-def model_files(
-    reference: onnx.ModelProto | None,
-    float_model: onnx.ModelProto | None,
-    report: Mapping[str, Any],
-) -> dict[str, bytes | Path]:
-    """What stands in a program folder beside the program, by file name."""
-    models = zip(MODEL_FILES, (reference, float_model), strict=True)
-    files: dict[str, bytes | Path] = {
-        name: model.SerializeToString() for name, model in models if model is not None
-    }
-    if report:
-        files[REPORT_FILE] = (json.dumps(report, indent=2) + "\n").encode()
-    return files
-
-
 def compile_model(
     model: ModelSource,
     target: Target,
@@ -121,16 +105,54 @@ def compile_model(
     when it does not fit, X801 when the blocks do not give the weights back.
     """
     options = options or CompileOptions()
+    samples = () if calibration is None else (calibration,)
+    shapes = (options.frontend.input_shapes,)
+    return compile_shapes(model, shapes, target, samples, options, progress)[0]
+
+
+def compile_shapes(
+    model: ModelSource,
+    shapes: Sequence[Mapping[str, Sequence[int]]],
+    target: Target,
+    calibration: Sequence[Mapping[str, Array]] = (),
+    options: CompileOptions | None = None,
+    progress: Progress = lambda phase: None,
+) -> tuple[Compiled, ...]:
+    """Compile a model once for each of several input shapes: one chip, the same integers.
+
+    shapes: full shapes by input name, in the place of those of ``options``. The first one decides
+    mappings and places; parts have room in all of them. calibration: sample sets, each of one of
+    the shapes; there is one set of scales for all. Raises PimError as ``compile_model``.
+    """
+    options = options or CompileOptions()
     phase = Clock(progress)
     if isinstance(options.tiles, int):
         target = target.with_cores(options.tiles)
-    imported, lossy = _imported(model, calibration, options, phase)
-    programs = _programs(imported.graph, target, options, phase)
+    imported, lossy = _imported(model, shapes, calibration, options, phase)
+    made = _programs([each.graph for each in imported], target, options, phase)
     if options.tiles == "auto":
-        target = target.with_mesh(max(len(program.cores) for program in programs))
+        target = target.with_mesh(max(len(p.cores) for programs in made for p in programs))
     with phase("fit tables"):
-        programs, target, notes = _fitted(programs, imported.graph, target)
-    imported = replace(imported, warnings=(*imported.warnings, *notes))
+        fits = []
+        for each, programs in zip(imported, made, strict=True):
+            target, notes = _fitting(programs, each.graph, target)
+            fits.append(replace(each, warnings=(*each.warnings, *notes)))
+    return tuple(
+        _compiled(each, programs, target, options, lossy, phase)
+        for each, programs in zip(fits, made, strict=True)
+    )
+
+
+def _compiled(
+    imported: Imported,
+    programs: list[Program],
+    target: Target,
+    options: CompileOptions,
+    lossy: CompressionReport | None,
+    phase: Clock,
+) -> Compiled:
+    """The programs of one input shape for the chip that they all run on, proved."""
+    programs = [replace(program, target_sha256=target.sha256) for program in programs]
     programs = [_proved(program, target, options, phase) for program in programs]
     whole = _whole(programs, imported.graph)
     with phase("prove text"):
@@ -150,21 +172,48 @@ def compile_model(
     )
 
 
-def _programs(graph: Graph, target: Target, options: CompileOptions, clock: Clock) -> list[Program]:
-    """One program, or one for each phase. The cut needs the layers split, and nothing later."""
+def _programs(
+    graphs: Sequence[Graph], target: Target, options: CompileOptions, clock: Clock
+) -> list[list[Program]]:
+    """For each input shape one program, or one for each phase.
+
+    The cut into phases needs the layers split, and nothing later. Layers with the same weights
+    are mapped once, and their cores have the same places in all programs.
+    """
     grow = options.tiles == "auto"
-    *front, _, place = pipeline(target, options.mapping, grow, options.place)
-    mapping = apply_passes(graph, tuple(front), clock)
-    parts: tuple[Mapped, ...] = (mapping,)
-    if options.phases != "never" and not grow:
-        with clock("cut phases"):
-            parts = cut_phases(mapping, options.batch)
-    programs = []
-    for part in parts:
-        program = _scheduled(part, target, options, clock)
-        with clock(place.name):
-            programs.append(place.run(program))
-    return programs
+    mapper, split, _, place = pipeline(target, options.mapping, grow, options.place, tuple(graphs))
+    made: list[list[Program]] = []
+    for mapping in _mappings(graphs, target, (mapper, split), clock):
+        parts: tuple[Mapped, ...] = (mapping,)
+        if options.phases != "never" and not grow:
+            with clock("cut phases"):
+                parts = cut_phases(mapping, options.batch)
+        programs = []
+        for number, part in enumerate(parts):
+            program = _scheduled(part, target, options, clock)
+            first = made[0][number] if made and number < len(made[0]) else None
+            with clock(place.name):
+                placed = None if first is None else placed_like(program, first)
+                programs.append(place.run(program) if placed is None else placed)
+        made.append(programs)
+    return made
+
+
+def _mappings(
+    graphs: Sequence[Graph],
+    target: Target,
+    passes: tuple[Pass[Graph, Mapped], Pass[Mapped, Mapped]],
+    clock: Clock,
+) -> Iterator[Mapped]:
+    """The mapping of each graph, split; what an earlier one has mapped is taken from there."""
+    known = Mapped(graphs[0], target)
+    for graph in graphs:
+        had = known.over(graph)
+        rest = replace(graph, nodes=tuple(n for n in graph.nodes if n.name not in had.layers))
+        mapped = replace(apply_passes(rest, passes[:1], clock), graph=graph)
+        split = apply_passes(mapped, passes[1:], clock)
+        known = replace(known, layers=known.layers | split.layers)
+        yield known.over(graph)
 
 
 def _scheduled(mapping: Mapped, target: Target, options: CompileOptions, clock: Clock) -> Program:
@@ -181,15 +230,15 @@ def _scheduled(mapping: Mapped, target: Target, options: CompileOptions, clock: 
         return replace(schedule, copies=copies).run(mapping)
 
 
-def _fitted(
+def _fitting(
     programs: list[Program], graph: Graph, target: Target
-) -> tuple[list[Program], Target, list[Diagnostic]]:
-    """The programs for one target that holds the tables of all of them."""
+) -> tuple[Target, list[Diagnostic]]:
+    """The target that holds the tables of all programs, and what has to be said about it."""
     notes: list[Diagnostic] = []
     for program in programs:
         _, target, found = fit_tables(program, graph, target)
         notes += [*found, *instruction_warnings(program, target)]
-    return [replace(p, target_sha256=target.sha256) for p in programs], target, notes
+    return target, notes
 
 
 def _proved(program: Program, target: Target, options: CompileOptions, clock: Clock) -> Program:
@@ -219,25 +268,29 @@ def _whole(programs: list[Program], graph: Graph) -> Program | Phases:
 
 def _imported(
     model: ModelSource,
-    calibration: Mapping[str, Array] | None,
+    shapes: Sequence[Mapping[str, Sequence[int]]],
+    calibration: Sequence[Mapping[str, Array]],
     options: CompileOptions,
     phase: Clock,
-) -> tuple[Imported, CompressionReport | None]:
-    """The model, compressed where that was asked for; its float model is the one that was given."""
+) -> tuple[list[Imported], CompressionReport | None]:
+    """The model in every shape, compressed where that was asked for.
+
+    The float model of a compressed one is the one that was given.
+    """
     if not options.compress:
         with phase("import"):
-            return import_model(model, calibration, options.frontend), None
-    if calibration is None:
+            return import_shapes(model, shapes, calibration, options.frontend), None
+    if not calibration:
         hint = "give samples with --calib FILE.npz, best a few hundred of the training set"
         raise PimError(
             Diagnostic("U951", "compression refits on samples; there are none", hint=hint)
         )
     with phase("compress"):
         original = load_model(model)
-        done = compress(original, calibration, options.compress)
+        done = compress(original, calibration[0], options.compress)
     with phase("import"):
-        imported = import_model(done.model, calibration, options.frontend)
-    return replace(imported, float_model=original), done.report
+        imported = import_shapes(done.model, shapes, calibration, options.frontend)
+    return [replace(each, float_model=original) for each in imported], done.report
 
 
 def _report(
@@ -285,26 +338,3 @@ class Clock:
         since = perf_counter()
         yield
         self.seconds[phase] = self.seconds.get(phase, 0.0) + perf_counter() - since
-
-
-def load_models(path: str | Path) -> tuple[onnx.ModelProto, onnx.ModelProto | None]:
-    """reference.onnx and float.onnx of a program folder. Raises PimError R705 for a damaged one."""
-    reference = _load_model(Path(path) / "reference.onnx")
-    if reference is None:
-        raise PimError(
-            Diagnostic(
-                "R705",
-                f"`{path}` has no reference.onnx, so there is nothing to verify it against",
-                hint="programs made by `pimc asm` can be run, not verified",
-            )
-        )
-    return reference, _load_model(Path(path) / "float.onnx")
-
-
-def _load_model(file: Path) -> onnx.ModelProto | None:
-    if not file.is_file():
-        return None
-    try:
-        return onnx.load_from_string(file.read_bytes())
-    except Exception as error:  # protobuf raises its own, undocumented classes
-        raise PimError(Diagnostic("R705", f"`{file}` is damaged: {error}")) from error

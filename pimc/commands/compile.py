@@ -10,7 +10,9 @@ import click
 from click.core import ParameterSource
 
 from isa.codes import EXIT_VERIFICATION_FAILED
+from pimc.commands.compiled import show_compiled, show_shapes
 from pimc.commands.options import (
+    SHAPE_FORM,
     check_place,
     json_option,
     quiet_option,
@@ -19,11 +21,12 @@ from pimc.commands.options import (
     read_tiles,
     target_options,
 )
-from pimc.console import counting, phases, show_json, show_table, show_warnings
+from pimc.console import counting, phases, show_json, show_warnings
 from pimc.report import input_hashes, rounded
 
 if TYPE_CHECKING:
     from pimc.check import Verification
+    from pimc.data import Feeds
     from pimc.driver import Compiled
 
 
@@ -32,7 +35,12 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder; default NAME.pim.")
 @target_options
 @click.option("--tiles", metavar="N|auto", help="Cores of the chip; auto grows it until all fits.")
-@click.option("--calib", type=click.Path(path_type=Path), help="Samples for the ranges, npz.")
+@click.option(
+    "--calib",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Samples for the ranges, npz. Repeatable, for samples of several input shapes.",
+)
 @click.option(
     "--calib-method",
     type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -45,8 +53,11 @@ if TYPE_CHECKING:
     "--input-shape",
     "shapes",
     multiple=True,
-    metavar="NAME=1,3,224,224",
-    help="Full shape of an input with dynamic axes. Repeatable.",
+    metavar=SHAPE_FORM,
+    help="Full shape of an input with dynamic axes. Repeatable: other inputs add to the shape, an "
+    "input that was named before starts another one, and each shape gets a program of its own; "
+    "all share the weights. Two shapes of two inputs: --input-shape ids=1,16,mask=1,16 "
+    "--input-shape ids=1,32,mask=1,32.",
 )
 @click.option(
     "--mapping",
@@ -117,7 +128,11 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-clipping", is_flag=True, help="Compile although the ADC may saturate.")
 @click.option(
-    "--verify", "data", type=click.Path(path_type=Path), help="Samples to verify on, npz."
+    "--verify",
+    "data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Samples to verify on, npz. Repeatable, for samples of several input shapes.",
 )
 @click.option("--samples", type=click.IntRange(min=1), help="Verify on the first so many.")
 @click.option("--timing", is_flag=True, help="Seconds of each phase, on stderr.")
@@ -127,26 +142,36 @@ def compile_command(**arguments: Any) -> None:
     """Compile MODEL (float, QDQ or QOperator ONNX) to a program folder."""
     output = arguments["output"] or Path(arguments["model"].stem + ".pim")
     check_place(output, is_folder=True)
-    feeds, compiled = _compile(arguments)
-    report = compiled.report
-    found = _verify(compiled, feeds, arguments) if feeds is not None else None
-    if found is not None:
-        report["verify"] = found.as_json()
-    report["program"] = str(output)
-    compiled.save(output)
+    from pimc.shapes import save_compiled, shapes_report
+
+    sets, compiled = _compile(arguments)
+    feeds = _samples(compiled, sets)
+    inputs = input_hashes((arguments["model"], *arguments["calib"], *arguments["data"]))
+    is_equal = True
+    for one, samples in zip(compiled, feeds, strict=True):
+        one.report["inputs"] = inputs
+        if samples is not None:
+            found = _verify(one, samples, arguments)
+            one.report["verify"] = found.as_json()
+            is_equal &= found.is_equal
+        one.report["program"] = str(output)
+    report = compiled[0].report if len(compiled) == 1 else shapes_report(compiled)
+    save_compiled(output, compiled, report)
     if arguments["timing"]:
-        report["timing_s"] = rounded(compiled.seconds)
-        for phase, seconds in compiled.seconds.items():
+        report["timing_s"] = rounded(compiled[0].seconds)
+        for phase, seconds in compiled[0].seconds.items():
             click.echo(f"{seconds:8.3f} s  {phase}", err=True)
     if arguments["as_json"]:
         show_json(report)
+    elif len(compiled) == 1:
+        show_compiled(report)
     else:
-        _show(report)
-    if found is not None and not found.is_equal:
+        show_shapes(report)
+    if not is_equal:
         sys.exit(EXIT_VERIFICATION_FAILED)
 
 
-def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
+def _compile(arguments: dict[str, Any]) -> tuple[list[Feeds], tuple[Compiled, ...]]:
     """Read the inputs and compile; the samples of --verify are read before, to fail early."""
     target = read_target(arguments["target"], arguments["overrides"])
     shapes, tiles = read_shapes(arguments["shapes"]), read_tiles(arguments["tiles"])
@@ -154,17 +179,14 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
         raise click.UsageError("--phases auto is for a chip of fixed size, --tiles auto grows it")
     from pimc.compress import parse_compression
     from pimc.data import LABELS, read_data
-    from pimc.driver import CompileOptions, compile_model
+    from pimc.driver import CompileOptions, compile_shapes
     from pimc.frontend.build import FrontendOptions
 
-    feeds = calibration = None
-    if arguments["data"] is not None:
-        feeds = read_data(arguments["data"], arguments["samples"])
-    if arguments["calib"] is not None:
-        calibration = read_data(arguments["calib"])
-        calibration.pop(LABELS, None)
+    sets = [read_data(file, arguments["samples"]) for file in arguments["data"]]
+    calibration = [read_data(file) for file in arguments["calib"]]
+    for samples in calibration:
+        samples.pop(LABELS, None)
     frontend = FrontendOptions(
-        input_shapes=shapes,
         calibration_method=arguments["calib_method"],
         seed=arguments["seed"],
         use_host=not arguments["no_host"],
@@ -183,20 +205,19 @@ def _compile(arguments: dict[str, Any]) -> tuple[Any, Compiled]:
         arguments["crossbar_budget"],
     )
     with phases(arguments["quiet"]) as progress:
-        compiled = compile_model(arguments["model"], target, calibration, options, progress)
-    show_warnings(compiled.warnings)
-    given = (arguments["model"], arguments["calib"], arguments["data"])
-    compiled.report["inputs"] = input_hashes(given)
-    available = compiled.target.cores
+        model = arguments["model"]
+        compiled = compile_shapes(model, shapes, target, calibration, options, progress)
+    show_warnings(list(dict.fromkeys(w for each in compiled for w in each.warnings)))
+    available = compiled[0].target.cores
     if tiles == "auto" and available != target.cores:
         click.echo(f"note: the mesh grew from {target.cores} to {available} cores", err=True)
-    if (count := compiled.report["phases"]) > 1:
+    if (count := max(each.report["phases"] for each in compiled)) > 1:
         click.echo(
             f"note: {target.name} is too small; the model runs in {count} phases, chosen for "
             f"batches of {options.batch} images, and the crossbars are written anew for each",
             err=True,
         )
-    return feeds, compiled
+    return sets, compiled
 
 
 def _replicate(policy: str, mode: str | None) -> str:
@@ -223,7 +244,20 @@ def _mapping(name: str, optimize: str | None, mode: str | None) -> str:
     return "best" if optimize == "energy" else f"best-{optimize}"
 
 
-def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verification:
+def _samples(compiled: tuple[Compiled, ...], sets: list[Feeds]) -> list[Feeds | None]:
+    """The samples of each program; a single one takes what is given, or says why not."""
+    from isa.shape_container import shape_of
+    from pimc.data import check_feeds
+    from pimc.shapes import joined, samples_of_shapes
+
+    if len(compiled) > 1:
+        return samples_of_shapes([shape_of(each.whole) for each in compiled], sets)
+    for feeds in sets:
+        check_feeds(compiled[0].program, feeds)
+    return [joined(sets) if sets else None]
+
+
+def _verify(compiled: Compiled, feeds: Feeds, arguments: dict[str, Any]) -> Verification:
     from pimc.check import verify_program
 
     with counting("verify", arguments["quiet"]) as progress:
@@ -236,61 +270,3 @@ def _verify(compiled: Compiled, feeds: Any, arguments: dict[str, Any]) -> Verifi
             per_layer=True,
             progress=progress,
         )
-
-
-def _show(report: dict[str, Any]) -> None:
-    click.echo(f"{report['program']}: {report['layers']} weight layers on {report['target']}")
-    show_table(
-        ("cores", "crossbars", "OU blocks", "stored columns", "instructions", "seconds"),
-        [
-            (
-                f"{report['cores']} of {report['cores_available']}",
-                report["crossbars"],
-                report["ou_blocks"],
-                report["stored_columns"],
-                report["instructions"],
-                report["compile_s"],
-            )
-        ],
-    )
-    if "compression" in report:
-        _show_compression(report["compression"])
-    from pimc.placement import placement_lines
-
-    for line in placement_lines(report["placement"]):
-        click.echo(line)
-    click.echo("reconstructs: the programmed blocks give back every integer weight")
-    if "verify" in report:
-        show_verification(report["verify"])
-
-
-def _show_compression(done: dict[str, Any]) -> None:
-    errors = [layer["error_after"] or 0.0 for layer in done["layers"]]
-    click.echo(
-        f"LOSSY: {' '.join(done['specs'])} left {done['kept']:,} of {done['weights']:,} weights, "
-        f"{done['stored']:,} stored; output error of a layer up to {max(errors):.1%}"
-    )
-
-
-def show_verification(found: dict[str, Any]) -> None:
-    """The lines that `compile --verify` and `verify` print."""
-    verdict = "equal" if found["equal"] else "DIFFERENT"
-    click.echo(
-        f"{verdict}: largest difference from onnxruntime {found['max_abs_diff_lsb']} LSB over "
-        f"{len(found['layers'])} tensors, {found['samples']} samples"
-    )
-    for layer in found["layers"]:
-        if layer["max_abs_diff_lsb"]:
-            click.echo(f"  {layer['max_abs_diff_lsb']:3} LSB  {layer['name']}")
-    if "float_top1_agreement" in found:
-        noise = found["float_sqnr_db"]
-        quality = "no difference" if noise is None else f"SQNR {noise:.1f} dB"
-        agreement = found["float_top1_agreement"]
-        top1 = "" if agreement is None else f"top-1 agreement {agreement:.1%}, "
-        click.echo(f"against the float model: {top1}{quality}")
-    if "float_error" in found:
-        click.echo(f"not compared with the float model: {found['float_error']}")
-    if "accuracy" in found:
-        known = (("float", "float_accuracy"), ("reference", "reference_accuracy"))
-        others = ", ".join(f"{name} {found[key]:.1%}" for name, key in known if key in found)
-        click.echo(f"accuracy {found['accuracy']:.1%} ({others})")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isa.diagnostics import Diagnostic, PimError
-from pimc.commands.options import json_option
+from pimc.commands.options import chosen, json_option, shape_option
 from pimc.console import show_json, show_table
 from pimc.report import document
 
 if TYPE_CHECKING:
+    from isa.container import Loaded
     from isa.program import Program
     from isa.target import Target
 
@@ -30,28 +31,57 @@ SECTIONS = ("code", "layers", "blocks", "memory")
     show_default=True,
     help="The text, what each layer takes, what each core stores, or its memory.",
 )
+@shape_option
 @json_option
-def inspect_command(program: Path, layer: str | None, section: str, as_json: bool) -> None:
-    """Show the text, the layers, the blocks or the memory of PROGRAM."""
+def inspect_command(
+    program: Path, layer: str | None, section: str, shapes: tuple[str, ...], as_json: bool
+) -> None:
+    """Show the text, the layers, the blocks or the memory of PROGRAM.
+
+    Of programs for several input shapes all are shown, unless --input-shape chooses one.
+    """
     from isa import container
 
-    loaded = container.load(program)
+    program = chosen(program, shapes)
+    if not (program / container.SHAPES_FILE).is_file():
+        loaded = container.load(program)
+        found = _section(loaded, layer, section)
+        if as_json:
+            show_json(document("inspect", {section: found}, loaded.target, [program]))
+        else:
+            _show(found)
+        return
+    parts = []
+    for number, shape in enumerate(container.manifest_of(program).shapes):
+        folder = program / container.shape_folder(number)
+        loaded = container.load(folder)
+        found = _section(loaded, layer, section)
+        sizes = {name: each.full for name, each in shape.inputs.items()}
+        parts.append({"input_shape": sizes, "folder": str(folder), section: found})
+        if not as_json:
+            click.echo(f"{folder}, for {shape}")
+            _show(found)
+    if as_json:
+        show_json(document("inspect", {"shapes": parts}, loaded.target, [program]))
+
+
+def _section(loaded: Loaded, layer: str | None, section: str) -> str | list[dict[str, Any]]:
+    """The text, or rows by column name."""
     shown = loaded.program if layer is None else _only(loaded.program, layer)
     if section == "code":
         from isa.printer import print_program
 
-        text = print_program(shown)
-        if as_json:
-            show_json(document("inspect", {"code": text}, loaded.target, [program]))
-        else:
-            click.echo(text, nl=False)
-        return
+        return print_program(shown)
     rows = {"layers": _layers, "blocks": _blocks, "memory": _memory}[section](shown, loaded.target)
-    if as_json:
-        keyed = [{key.replace(" ", "_"): value for key, value in row.items()} for row in rows]
-        show_json(document("inspect", {section: keyed}, loaded.target, [program]))
-    elif rows:
-        show_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    return [{key.replace(" ", "_"): value for key, value in row.items()} for row in rows]
+
+
+def _show(found: str | list[dict[str, Any]]) -> None:
+    if isinstance(found, str):
+        click.echo(found, nl=False)
+    elif found:
+        headers = [key.replace("_", " ") for key in found[0]]
+        show_table(headers, [tuple(row.values()) for row in found])
 
 
 def _only(program: Program, layer: str) -> Program:

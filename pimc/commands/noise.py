@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pimc.commands.options import json_option, quiet_option, read_pairs
+from pimc.commands.options import chosen, json_option, quiet_option, read_pairs, shape_option
 from pimc.console import counting, show_json, show_table
 from pimc.report import document
 
@@ -105,6 +105,7 @@ def _percent(share: float) -> str:
     show_default=True,
     help="Percentage points that a narrower ADC may lose.",
 )
+@shape_option
 @json_option
 @quiet_option
 def sweep_adc(
@@ -112,6 +113,7 @@ def sweep_adc(
     data: Path,
     samples: int | None,
     accuracy_loss: float,
+    shapes: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -125,9 +127,10 @@ def sweep_adc(
     from pimc.adc_sweep import fewest_bits, proved_bits, sweep
     from pimc.data import read_data
 
+    feeds = read_data(data, samples)
+    program = chosen(program, shapes, feeds)
     loaded = container.load(program)
     verifier.check(loaded.program, loaded.target, loaded.source)
-    feeds = read_data(data, samples)
     with counting("sweep", quiet or as_json) as progress:
         steps = sweep(loaded.program, loaded.target, feeds, progress)
     needs = proved_bits(loaded.program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,16 +59,71 @@ def read_pairs(texts: tuple[str, ...], option: str, form: str) -> dict[str, str]
     return dict(_pair(text, option, form) for text in texts)
 
 
-def read_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name, from ``x=1,3,224,224``. Raises PimError U901."""
-    shapes = {}
+SHAPE_FORM = "NAME=1,3,224,224"
+
+shape_option = click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar=SHAPE_FORM,
+    help="Of a program for several input shapes: the one for this shape.",
+)
+
+
+def read_shapes(texts: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """Shapes by input name, one dictionary for each program; a single one where nothing repeats.
+
+    A text is ``x=1,3,224,224`` or, for several inputs, ``ids=1,16,mask=1,16``. An input that was
+    named before starts the next program. Raises PimError U901.
+    """
+    groups: list[dict[str, tuple[int, ...]]] = [{}]
     for text in texts:
-        name, sizes = _pair(text, "--input-shape", "NAME=1,3,224,224")
+        for name, sizes in _shapes_in(text):
+            if name in groups[-1]:
+                groups.append({})
+            groups[-1][name] = sizes
+    for number, group in enumerate(groups):
+        missing = groups[0].keys() ^ group.keys()
+        if missing:
+            names = ", ".join(f"`{name}`" for name in sorted(missing))
+            message = f"--input-shape: shape {number + 1} and the first differ in {names}"
+            hint = "name all inputs for every shape: --input-shape ids=1,16,mask=1,16"
+            raise PimError(Diagnostic("U901", message, hint=hint))
+        if group in groups[:number]:
+            message = f"--input-shape: shape {number + 1} is given twice"
+            raise PimError(Diagnostic("U901", message, hint="give each shape once"))
+    return tuple(groups)
+
+
+def _shapes_in(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Inputs and sizes of one ``NAME=1,16,NAME=1,16``."""
+    given: list[tuple[str, list[str]]] = []
+    for part in text.split(","):
+        name, equals, size = part.rpartition("=")
+        if equals:
+            given.append((name, []))
+        if not given or (equals and not name):
+            raise PimError(_wrong("--input-shape", text, SHAPE_FORM))
+        given[-1][1].extend(size.split("x"))
+    for name, sizes in given:
         try:
-            shapes[name] = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+            yield name, tuple(int(size) for size in sizes)
         except ValueError:
-            raise PimError(_wrong("--input-shape", text, "NAME=1,3,224,224")) from None
-    return shapes
+            raise PimError(_wrong("--input-shape", text, SHAPE_FORM)) from None
+
+
+def chosen(program: Path, shapes: tuple[str, ...], feeds: Mapping[str, Any] | None = None) -> Path:
+    """The program folder that `shape_option`, or the shape of samples, chooses within ``program``.
+
+    Raises PimError U901, R706.
+    """
+    from pimc.shapes import pick_folder
+
+    (wanted, *others) = read_shapes(shapes)
+    if others:
+        message = "--input-shape chooses one program here, and several shapes were given"
+        raise PimError(Diagnostic("U901", message, hint="give one shape"))
+    return pick_folder(program, wanted, feeds)
 
 
 def read_tiles(text: str | None) -> int | str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pimc.commands.options import check_place, quiet_option
+from pimc.commands.options import check_place, chosen, quiet_option, shape_option
 from pimc.console import phases, write_text
 
 
@@ -33,8 +33,16 @@ from pimc.console import phases, write_text
     help="What to compare with: the same network mapped plainly, one copy of each layer; "
     "nothing; or another program folder.",
 )
+@shape_option
 @quiet_option
-def report(program: Path, output: Path | None, images: int, against: str, quiet: bool) -> None:
+def report(
+    program: Path,
+    output: Path | None,
+    images: int,
+    against: str,
+    shapes: tuple[str, ...],
+    quiet: bool,
+) -> None:
     """Write all figures and pictures of PROGRAM to one HTML page that needs no network.
 
     Needs the package jinja2: pip install 'pimc[report]'.
@@ -45,6 +53,7 @@ def report(program: Path, output: Path | None, images: int, against: str, quiet:
 
     page = output or Path(program.resolve().stem + ".html")
     check_place(page, is_folder=False)
+    program = chosen(program, shapes)
     templates = environment()
     with phases(quiet) as progress:
         progress("simulate")

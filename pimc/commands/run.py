@@ -10,9 +10,16 @@ import click
 from click.core import ParameterSource
 
 from isa.codes import EXIT_VERIFICATION_FAILED
-from pimc.commands.compile import show_verification
+from pimc.commands.compiled import show_verification
 from pimc.commands.noise import device_option, verify_with_noise
-from pimc.commands.options import check_place, jobs_option, json_option, quiet_option
+from pimc.commands.options import (
+    check_place,
+    chosen,
+    jobs_option,
+    json_option,
+    quiet_option,
+    shape_option,
+)
 from pimc.console import counting, show_json, show_table, show_warnings
 from pimc.report import document
 
@@ -29,6 +36,7 @@ PROGRAM = click.argument("program", type=click.Path(path_type=Path))
 @click.option("--fill", type=click.Choice(["random"]), help="Random samples instead of --input.")
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many samples.")
 @click.option("--seed", default=0, show_default=True, help="Of --fill random.")
+@shape_option
 @jobs_option
 @json_option
 def run_command(
@@ -38,6 +46,7 @@ def run_command(
     fill: str | None,
     samples: int | None,
     seed: int,
+    shapes: tuple[str, ...],
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -49,21 +58,20 @@ def run_command(
 
     if output is not None:
         check_place(output, is_folder=False)
+    given = None if source is None else read_data(source, samples)
+    program = chosen(program, shapes, given)
     loaded = api.load(program)
-    if source is None:
-        feeds = random_feeds(loaded.program, samples or 1, seed)
-    else:
-        feeds = read_data(source, samples)
-        feeds.pop(LABELS, None)
+    feeds = random_feeds(loaded.program, samples or 1, seed) if given is None else given
+    feeds.pop(LABELS, None)
     outputs, counters = loaded.run_and_count(feeds, jobs)
     if output is not None:
         write_data(output, outputs)
-    shapes = {name: list(values.shape) for name, values in outputs.items()}
+    sizes = {name: list(values.shape) for name, values in outputs.items()}
     if as_json:
         written = None if output is None else str(output)
         figures = {
             "program": str(program),
-            "outputs": shapes,
+            "outputs": sizes,
             "written": written,
             "counters": counters.as_json(),
         }
@@ -92,6 +100,7 @@ def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
     "--trials", type=click.IntRange(min=1), default=1, show_default=True, help="Devices to draw."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the devices.")
+@shape_option
 @jobs_option
 @json_option
 @quiet_option
@@ -111,14 +120,14 @@ def verify_command(**arguments: Any) -> None:
     from isa import verify as verifier
     from pimc.data import random_feeds, random_warning, read_data
 
-    program, data = arguments["program"], arguments["data"]
+    data = arguments["data"]
+    samples = None if data is None else read_data(data, arguments["samples"])
+    program = chosen(arguments["program"], arguments["shapes"], samples)
     loaded = container.load_phases(program)
     verifier.check_phases(loaded.phases, loaded.target, loaded.sources)
-    if data is None:
+    if samples is None:
         show_warnings([random_warning()])
-        feeds = random_feeds(loaded.program, arguments["samples"] or 16, seed=0)
-    else:
-        feeds = read_data(data, arguments["samples"])
+    feeds = samples or random_feeds(loaded.program, arguments["samples"] or 16, seed=0)
     if arguments["noise"]:
         verify_with_noise(program, container.load(program), feeds, arguments)
     else:
@@ -129,7 +138,7 @@ def _verify_exactly(
     program: Path, loaded: LoadedPhases, feeds: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     from pimc.check import verify_program
-    from pimc.driver import load_models
+    from pimc.model_files import load_models
 
     data, as_json = arguments["data"], arguments["as_json"]
     reference, float_model = load_models(program)

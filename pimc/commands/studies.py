@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pimc.commands.options import json_option, override_option, read_pairs
+from pimc.commands.options import chosen, json_option, override_option, read_pairs, shape_option
 from pimc.commands.phases import show_figures, simulate_phases
 from pimc.console import show_json, show_table
 from pimc.report import document
@@ -16,6 +16,7 @@ from pimc.report import document
 if TYPE_CHECKING:
     from isa.program import Program
     from isa.target import Target
+    from pimc.data import Feeds
     from runtime.input_zeros import InputZeros, ZeroCounts
     from runtime.skips import Skips
     from runtime.timeline import Timeline
@@ -40,6 +41,7 @@ PAPERS = ("prap-pim", "yu", "pattpim")
 @click.option("--samples", type=click.IntRange(min=1), help="The first so many of --input.")
 @click.option("--no-overlap", is_flag=True, help="Also the time of an image layer after layer.")
 @override_option
+@shape_option
 @json_option
 def simulate(
     program: Path,
@@ -49,6 +51,7 @@ def simulate(
     samples: int | None,
     no_overlap: bool,
     overrides: tuple[str, ...],
+    shapes: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Simulate PROGRAM in time: interval, latency, energy, area, utilization.
@@ -59,11 +62,14 @@ def simulate(
     --images then takes the times of sample k, and after the last one of the first again.
     """
     from isa import container, verify
+    from pimc.data import read_data
     from runtime.trace import write_trace
     from runtime.unpipelined import layer_by_layer
 
     if samples is not None and source is None:
         raise click.UsageError("--samples needs --input")
+    feeds = None if source is None else read_data(source, samples)
+    program = chosen(program, shapes, feeds)
     if (program / container.PHASES_FILE).is_file():
         if trace is not None or source is not None or no_overlap or overrides:
             hint = f"give one phase, {program / container.phase_folder(0)}"
@@ -75,7 +81,7 @@ def simulate(
     target = loaded.target.with_overrides(read_pairs(overrides, "--set", "KEY=VALUE"))
     text = replace(loaded.program, target_sha256=target.sha256)
     verify.check(text, target, loaded.source)
-    found, timeline, zeros, skips = _simulate(text, target, images, source, samples)
+    found, timeline, zeros, skips = _simulate(text, target, images, feeds)
     if trace is not None:
         write_trace(timeline, trace)
     if no_overlap:
@@ -91,9 +97,9 @@ def simulate(
 
 
 def _simulate(
-    program: Program, target: Target, images: int, source: Path | None, samples: int | None
+    program: Program, target: Target, images: int, feeds: Feeds | None
 ) -> tuple[dict[str, Any], Timeline, dict[str, ZeroCounts], Skips | None]:
-    """Figures and times; what a run on the samples of ``source`` has counted and skipped."""
+    """Figures and times; what a run on the samples ``feeds`` has counted and skipped."""
     from runtime.cost import price_program
     from runtime.input_zeros import counts_by_layer
     from runtime.skips import skips_of
@@ -102,14 +108,14 @@ def _simulate(
 
     zeros: dict[str, ZeroCounts] = {}
     skips = None
-    if source is not None:
-        crossbars = _run_counting(program, target, source, samples)
+    if feeds is not None:
+        crossbars = _run_counting(program, target, feeds)
         zeros, skips = counts_by_layer(program, crossbars), skips_of(program, target, crossbars)
     timeline = simulate(program, target, images, skips)
     ones = {name: counts.ones for name, counts in zeros.items()}
     cost = price_program(program, target, ones, skips)
     found = summary(program, target, images, timeline, cost)
-    if source is not None:
+    if feeds is not None:
         found["input_zeros"] = {name: counts.as_json() for name, counts in zeros.items()}
     return found, timeline, zeros, skips
 
@@ -139,15 +145,14 @@ def _show(found: dict[str, Any], timeline: Timeline, zeros: dict[str, ZeroCounts
 
 
 def _run_counting(
-    program: Program, target: Target, source: Path, samples: int | None
+    program: Program, target: Target, feeds: Feeds
 ) -> dict[int, dict[str, InputZeros]]:
     """Run a program on samples; its crossbars have counted the zeros among their inputs."""
-    from pimc.data import LABELS, check_feeds, ports, read_data, to_machine
+    from pimc.data import LABELS, check_feeds, ports, to_machine
     from pimc.host import host_of
     from runtime.input_zeros import counting_crossbars
     from runtime.machine import Machine
 
-    feeds = read_data(source, samples)
     feeds.pop(LABELS, None)
     check_feeds(program, feeds)
     crossbars = counting_crossbars(program, target, keeps_times=True)

@@ -10,19 +10,20 @@ import onnx
 from isa.diagnostics import Diagnostic, Location, PimError
 from passes.graph import Graph
 from pimc.frontend.annotate import annotate
-from pimc.frontend.assign import assign, holding, insert_requantizations, unknown_ranges
+from pimc.frontend.assign import assign
 from pimc.frontend.batch import spread_batch
-from pimc.frontend.calibrate import Method, calibrate
+from pimc.frontend.calibrate import Method
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
 from pimc.frontend.input_shapes import lost_batches
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
-from pimc.frontend.masks import raise_masks, spell_masks
+from pimc.frontend.masks import spell_masks
 from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.place import Stay, host_warnings, place
+from pimc.frontend.ranges import Limits, Planned, common_ranges, planned
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net, refuse_other_types
@@ -72,19 +73,71 @@ def import_model(
     Raises PimError with every finding of the stage that refuses the model (codes F2xx).
     """
     options = options or FrontendOptions()
+    samples = () if calibration is None else (calibration,)
+    return import_shapes(model, (options.input_shapes,), samples, options)[0]
+
+
+def import_shapes(
+    model: ModelSource,
+    shapes: Sequence[Mapping[str, Sequence[int]]],
+    calibration: Sequence[Mapping[str, Array]],
+    options: FrontendOptions,
+) -> list[Imported]:
+    """Import a model once for each of several input shapes, all with one quantization.
+
+    shapes: in the place of ``options.input_shapes``. calibration: sample sets, each of one of the
+    shapes; see `pimc.frontend.ranges`. Raises PimError as ``import_model`` does.
+    """
     file = None if isinstance(model, onnx.ModelProto | bytes) else str(model)
     try:
         loaded = load_model(model)
         if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
             loaded = upgraded(loaded)
         refuse_other_types(loaded)
-        net, stays = _prepare(loaded, options)
-        reference = _quantize(net, calibration, options)
-        graph = lower(reference)
-        notes = (*net.notes, *host_warnings(graph, stays))
-        return Imported(graph, reference, loaded, stays, notes)
+        prepared = [_prepared(loaded, shape, options, len(shapes) > 1) for shape in shapes]
+        plans = [planned(net) for net, _ in prepared]
+        method, seed = options.calibration_method, options.seed
+        ranges = common_ranges(plans, calibration, method, seed)
+        return [
+            _imported(each, stays, ranges, loaded, options)
+            for each, (_, stays) in zip(plans, prepared, strict=True)
+        ]
     except PimError as error:
         raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
+
+
+def _prepared(
+    model: onnx.ModelProto,
+    shape: Mapping[str, Sequence[int]],
+    options: FrontendOptions,
+    is_one_of_several: bool,
+) -> tuple[Net, tuple[Stay, ...]]:
+    """As ``_prepare``; what is refused says in which of several shapes."""
+    try:
+        return _prepare(model, replace(options, input_shapes=shape))
+    except PimError as error:
+        if not is_one_of_several:
+            raise
+        said = ",".join(f"{name}={','.join(map(str, sizes))}" for name, sizes in shape.items())
+        raise PimError(
+            replace(found, message=f"{found.message} (with --input-shape {said})")
+            for found in error.diagnostics
+        ) from error
+
+
+def _imported(
+    plan: Planned,
+    stays: tuple[Stay, ...],
+    ranges: Limits,
+    model: onnx.ModelProto,
+    options: FrontendOptions,
+) -> Imported:
+    net = plan.net
+    qparams = assign(net, plan.steps, plan.held, ranges)
+    reference = write_reference(net, plan.steps, qparams, options.per_channel)
+    graph = lower(reference)
+    notes = (*net.notes, *host_warnings(graph, stays))
+    return Imported(graph, reference, model, stays, notes)
 
 
 def _in_file(diagnostic: Diagnostic, file: str | None) -> Diagnostic:
@@ -141,27 +194,3 @@ def _annotated(normalized: Normalized) -> Net:
     simplify(net)
     spread_batch(net)
     return net
-
-
-def _quantize(
-    net: Net,
-    calibration: Mapping[str, Array] | None,
-    options: FrontendOptions,
-) -> onnx.ModelProto:
-    insert_requantizations(net)
-    steps = plan(net)
-    held = holding(net, steps)
-    unknown = unknown_ranges(net, steps, held)
-    limits: Mapping[str, tuple[float, float]] = {}
-    if unknown:
-        ranges = calibrate(net, unknown, calibration, options.calibration_method, options.seed)
-        limits = raise_masks(net, ranges.limits, held.leader)
-        if ranges.is_random:
-            net.notes.warning(
-                "F221",
-                f"no calibration data: the ranges of {len(unknown)} tensors come from "
-                f"{ranges.samples} samples of random noise, so the accuracy means nothing",
-                hint="give real samples with --calib FILE.npz, one array per model input",
-            )
-    qparams = assign(net, steps, held, limits)
-    return write_reference(net, steps, qparams, options.per_channel)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from isa.diagnostics import PimError
 from pimc.driver import Compiled, CompileOptions, compile_model
+from pimc.model_files import reference_file
 from pimc.report.sheet import Sheet, load_sheet, make_sheet
 
 DENSE: Final = "dense"
-REFERENCE: Final = "reference.onnx"
 PLAIN: Final = "ou-tile"
 TOO_MANY_CORES: Final = "M602"
 
@@ -61,9 +61,9 @@ def dense_baseline(path: Path, sheet: Sheet) -> Baseline:
     Where it does not fit the chip, the chip's mesh grows. There is none where the folder has no
     reference model or where that does not compile again; the page then says why.
     """
-    model = path / REFERENCE
+    model = reference_file(path)
     if not model.is_file():
-        return Baseline(None, f"No plain mapping to compare with: the folder has no {REFERENCE}.")
+        return Baseline(None, f"No plain mapping to compare with: the folder has no {model.name}.")
     try:
         compiled = _compile_plainly(model, sheet)
     except PimError as error:

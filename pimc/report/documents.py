@@ -40,13 +40,19 @@ def document(
 
 
 def input_hashes(inputs: Iterable[str | Path | None]) -> dict[str, str]:
-    """SHA-256 by path; of a program folder, its text and its data file."""
+    """SHA-256 by path; of a program folder, its text and its data files."""
+    from isa.container import shapes_folder
+
     found: dict[str, str] = {}
     for given in inputs:
         if given is None:
             continue
         path = Path(given)
-        files = [path / "program.pim", path / "arrays.npz"] if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            whole = shapes_folder(path)
+            files = [path / "program.pim", path / "arrays.npz"]
+            files += [] if whole is None else [whole / "arrays.npz"]
         found |= {str(file): file_sha256(file) for file in files if file.is_file()}
     return found
 

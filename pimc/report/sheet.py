@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from isa import container, verify
-from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Program
 from isa.target import Target
+from pimc.model_files import load_report
 from pimc.report.documents import program_figures
 from pimc.report.waits import in_order
 from runtime.cost import Cost, price_program
 from runtime.summary import summary
 from runtime.timeline import Timeline
 from runtime.timing import simulate
-
-COMPILE_REPORT: Final = "report.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +50,11 @@ def load_sheet(path: Path, images: int) -> Sheet:
     """Read, verify, simulate and price a program folder. Raises PimError."""
     loaded = container.load(path)
     verify.check(loaded.program, loaded.target, loaded.source)
-    compiled = _compile_report(path / COMPILE_REPORT)
-    return make_sheet(path.resolve().name, loaded.program, loaded.target, images, compiled)
+    here = path.resolve()
+    whole = container.shapes_folder(here)
+    name = here.name if whole is None else f"{whole.name}/{here.name}"
+    compiled = load_report(path)
+    return make_sheet(name, loaded.program, loaded.target, images, compiled)
 
 
 def make_sheet(
@@ -65,21 +65,3 @@ def make_sheet(
     figures = summary(program, target, images, timeline, cost)
     size = program_figures(program, target)
     return Sheet(name, program, target, timeline, cost, figures, size, compiled)
-
-
-def _compile_report(file: Path) -> dict[str, Any]:
-    """report.json of the folder. Raises PimError C502 for one that is damaged."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(file, str(error)) from error
-    if not isinstance(found, dict):
-        raise _damaged(file, "expected a JSON object")
-    return found
-
-
-def _damaged(file: Path, why: str) -> PimError:
-    hint = "compile again, or remove the file: the report then says nothing about verification"
-    return PimError(Diagnostic("C502", f"cannot read `{file}`: {why}", Location(str(file)), hint))

@@ -146,7 +146,7 @@ def test_a_place_that_does_not_exist_is_refused_before_the_work(
     def never(*_: object) -> None:
         raise AssertionError("compiled although nothing could be written")
 
-    monkeypatch.setattr("pimc.driver.import_model", never)
+    monkeypatch.setattr("pimc.driver.import_shapes", never)
     result = run("compile", LENET, "-o", tmp_path / "gone" / "x.pim")
     assert result.exit_code == 3
     assert "there is no folder" in result.stderr
@@ -175,7 +175,7 @@ def exploding(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None
         def explode(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr("pimc.driver.import_model", explode)
+        monkeypatch.setattr("pimc.driver.import_shapes", explode)
 
     return arm
 

@@ -189,7 +189,7 @@ def test_an_internal_error_is_told_apart_and_shows_no_traceback(
     def explode(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("pimc.driver.import_model", explode)
+    monkeypatch.setattr("pimc.driver.import_shapes", explode)
     result = run("compile", LENET, "-o", tmp_path / "x.pim")
     assert result.exit_code == 70
     assert "error[I999]" in result.stderr
@@ -203,7 +203,7 @@ def test_an_interrupt_exits_130_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pimc.driver.import_model", interrupt)
+    monkeypatch.setattr("pimc.driver.import_shapes", interrupt)
     result = run("compile", LENET, "-o", tmp_path / "x.pim")
     assert result.exit_code == 130
     assert list(tmp_path.iterdir()) == []

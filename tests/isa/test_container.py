@@ -460,4 +460,6 @@ def test_every_code_of_the_container_is_provoked() -> None:
         "C510",
         "C511",
         "C512",
+        "C513",
+        "C514",
     }  # each has its own test
