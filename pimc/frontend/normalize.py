@@ -21,6 +21,7 @@ from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.ceil_pools import resolve_ceil_mode
+from pimc.frontend.fusions import RULES
 from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import OPSET
@@ -187,6 +188,7 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
             should_fold=_should_fold,
         )
         rewriter.rewrite(graph)
+        RULES.apply_to_model(graph)
         after(graph)
         graph.ir_version = IR_VERSION
         return ir.to_proto(graph)

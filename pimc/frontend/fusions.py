@@ -1,0 +1,159 @@
+"""Fusions: operators that exporters write out, read back as the one operator they are.
+
+Older operator sets have no LayerNormalization. Written out, each of its steps would be rounded to
+8 bits, a variance among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import pattern
+from onnxscript.rewriter.pattern import MatchResult
+
+
+class _LayerNorm(pattern.RewriteRuleClassBase):  # type: ignore[misc]
+    """(x - mean) / sqrt(mean of squares + epsilon) over the last axes becomes one operator.
+
+    divides: by the root, or multiplies by its reciprocal.
+    """
+
+    def __init__(self, divides: bool) -> None:
+        super().__init__(f"layer_norm_{'division' if divides else 'reciprocal'}")
+        self.divides = divides
+
+    def pattern(self, op: Any, x: Any, axes: Any, axes_too: Any, two: Any, epsilon: Any) -> Any:
+        deviation = op.Sub(x, op.ReduceMean(x, axes, _outputs=["mean"]))
+        square = pattern.OrValue([op.Mul(deviation, deviation), op.Pow(deviation, two)])
+        variance = op.ReduceMean(square, axes_too, _outputs=["variance"])
+        deviation_of_all = op.Sqrt(op.Add(variance, epsilon))
+        if self.divides:
+            return op.Div(deviation, deviation_of_all)
+        return op.Mul(deviation, op.Reciprocal(deviation_of_all))
+
+    def check(self, context: Any, x: ir.Value, axes: ir.Value, axes_too: ir.Value,
+              epsilon: ir.Value, mean: ir.Value, variance: ir.Value,
+              two: ir.Value | None = None, **_: Any) -> MatchResult:  # fmt: skip
+        result = MatchResult()
+        if x.shape is None or not x.shape.is_static():
+            return result.fail("its shape is not known", x)
+        rank = len(x.shape)
+        numbers = [_integers(value) for value in (axes, axes_too)]
+        if numbers[0] is None or numbers[1] is None:
+            return result.fail("its axes are computed", axes)
+        over, too = ({axis % rank for axis in line} for line in numbers if line is not None)
+        if not over or over != too or over != set(range(min(over), rank)) or 0 in over:
+            return result.fail("it is not over the last axes", axes)
+        if two is not None and _number(two) != 2:
+            return result.fail("it is no square", two)
+        if _number(epsilon) is None:
+            return result.fail("its epsilon is computed", epsilon)
+        for value in (mean, variance):
+            node = value.producer()
+            if node is None or node.attributes.get_int("keepdims", 1) != 1:
+                return result.fail("its mean loses axes", value)
+        return result
+
+    def rewrite(
+        self, op: Any, x: ir.Value, axes: ir.Value, epsilon: ir.Value, **_: Any
+    ) -> ir.Value:
+        assert x.shape is not None
+        rank = len(x.shape)
+        first = min(axis % rank for axis in _integers(axes) or ())
+        ones = np.ones(x.shape.numpy()[first:], np.float32)
+        gain = op.initializer(ir.tensor(ones), name=f"{x.name}_unit_gain")
+        normed: ir.Value = op.LayerNormalization(x, gain, axis=first, epsilon=_number(epsilon))
+        return normed
+
+
+class _Gain(pattern.RewriteRuleClassBase):  # type: ignore[misc]
+    """A constant factor per normalized element becomes the gain."""
+
+    def pattern(self, op: Any, x: Any, gain: Any, factor: Any) -> Any:
+        return op.Mul(op.LayerNormalization(x, gain, _outputs=["normed"]), factor)
+
+    def check(
+        self, context: Any, gain: ir.Value, factor: ir.Value, normed: ir.Value, **_: Any
+    ) -> MatchResult:
+        return _fits(gain, factor, normed)
+
+    def rewrite(
+        self, op: Any, x: ir.Value, gain: ir.Value, factor: ir.Value, normed: ir.Value, **_: Any
+    ) -> ir.Value:
+        product = _array(gain) * _as(factor, gain)
+        name = op.initializer(ir.tensor(product), name=f"{normed.name}_gain")
+        scaled: ir.Value = op.LayerNormalization(x, name, **_attributes(normed))
+        return scaled
+
+
+class _Offset(pattern.RewriteRuleClassBase):  # type: ignore[misc]
+    """A constant added per normalized element becomes the offset."""
+
+    def pattern(self, op: Any, x: Any, gain: Any, term: Any) -> Any:
+        return op.Add(op.LayerNormalization(x, gain, _outputs=["normed"]), term)
+
+    def check(
+        self, context: Any, gain: ir.Value, term: ir.Value, normed: ir.Value, **_: Any
+    ) -> MatchResult:
+        return _fits(gain, term, normed)
+
+    def rewrite(
+        self, op: Any, x: ir.Value, gain: ir.Value, term: ir.Value, normed: ir.Value, **_: Any
+    ) -> ir.Value:
+        name = op.initializer(ir.tensor(_as(term, gain)), name=f"{normed.name}_offset")
+        moved: ir.Value = op.LayerNormalization(x, gain, name, **_attributes(normed))
+        return moved
+
+
+RULES: Final = pattern.RewriteRuleSet(
+    [_LayerNorm.rule(True), _LayerNorm.rule(False), _Gain.rule(), _Offset.rule()], commute=True
+)
+
+
+def _array(value: ir.Value) -> np.ndarray[Any, Any]:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _integers(value: ir.Value) -> list[int] | None:
+    if value.const_value is None:
+        return None
+    return [int(number) for number in _array(value).reshape(-1)]
+
+
+def _number(value: ir.Value) -> float | None:
+    if value.const_value is None or value.const_value.size != 1:
+        return None
+    return float(_array(value).reshape(()))
+
+
+def _fits(gain: ir.Value, other: ir.Value, normed: ir.Value) -> MatchResult:
+    """Whether a constant varies along the normalized axes alone."""
+    result = MatchResult()
+    if gain.const_value is None or other.const_value is None:
+        return result.fail("it is computed", other)
+    sizes, wanted = tuple(_array(other).shape), tuple(_array(gain).shape)
+    lead = sizes[: max(len(sizes) - len(wanted), 0)]
+    rank = len(normed.shape) if normed.shape is not None else 0
+    if any(size != 1 for size in lead) or len(sizes) > rank:
+        return result.fail("it varies along other axes", other)
+    return result
+
+
+def _as(value: ir.Value, gain: ir.Value) -> np.ndarray[Any, Any]:
+    """A constant in the shape of the gain."""
+    array, shape = _array(value), tuple(_array(gain).shape)
+    return np.ascontiguousarray(
+        np.broadcast_to(array.reshape(array.shape[max(array.ndim - len(shape), 0) :]), shape)
+    )
+
+
+def _attributes(normed: ir.Value) -> dict[str, Any]:
+    node = normed.producer()
+    assert node is not None
+    return {
+        "axis": node.attributes.get_int("axis", -1),
+        "epsilon": node.attributes.get_float("epsilon", 1e-5),
+    }

@@ -1,0 +1,88 @@
+"""Layer normalization that an exporter wrote out is read back as one operator."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import make, weights
+from frontend.oracle import check_model, random_feeds, run_onnx
+
+from passes.graph import LayerNormNode
+from pimc.frontend.build import Imported, import_model
+
+SIGNATURE = "(float[N,5,4,6] x) => (float[N,5,4,6] y)"
+MEAN = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
+ROOT = "v = ReduceMean<axes=[-1]>(s) e = Add(v, eps) r = Sqrt(e) "
+FORMS = {
+    "power and division": MEAN + "s = Pow(d, two) " + ROOT + "n = Div(d, r) ",
+    "product and division": MEAN + "s = Mul(d, d) " + ROOT + "n = Div(d, r) ",
+    "a reciprocal": MEAN + "s = Pow(d, two) " + ROOT + "i = Reciprocal(r) n = Mul(i, d) ",
+    "the last two axes": (
+        "m = ReduceMean<axes=[2,3]>(x) d = Sub(x, m) s = Pow(d, two) "
+        "v = ReduceMean<axes=[-2,-1]>(s) e = Add(eps, v) r = Sqrt(e) n = Div(d, r) "
+    ),
+}
+TAILS = {
+    "alone": "y = Identity(n)",
+    "a gain": "y = Mul(n, gain)",
+    "an offset": "y = Add(offset, n)",
+    "gain and offset": "g = Mul(gain, n) y = Add(g, offset)",
+}
+
+
+def _model(body: str) -> onnx.ModelProto:
+    known = {"two": np.float32(2), "eps": np.float32(1e-5)}
+    known |= {"gain": 1 + weights(6, seed=1), "offset": weights(6, seed=2)}
+    words = body.replace(",", " ").replace(")", " ").replace("(", " ").split()
+    return make(SIGNATURE, body, **{name: known[name] for name in known if name in words})
+
+
+def _sqnr_db(model: onnx.ModelProto, imported: Imported) -> float:
+    feeds = random_feeds(model, 3, 0)
+    wanted = run_onnx(model, feeds)["y"]
+    noise = run_onnx(imported.reference, feeds)["y"] - wanted
+    return float(10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()))
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_way_of_writing_it_out_becomes_one_instruction(form: str, tail: str) -> None:
+    model = _model(FORMS[form] + TAILS[tail])
+    imported = check_model(model)
+    kinds = [type(node).__name__ for node in imported.graph.nodes]
+    assert kinds.count("LayerNormNode") == 1
+    assert set(kinds) <= {"LayerNormNode", "MoveNode"}
+    assert not imported.on_host
+    assert _sqnr_db(model, imported) > 30
+
+
+@pytest.mark.parametrize(
+    "body",
+    {
+        "means over different axes": (
+            MEAN + "s = Pow(d, two) v = ReduceMean<axes=[2,3]>(s) e = Add(v, eps) r = Sqrt(e) "
+            "y = Div(d, r)"
+        ),
+        "no square": MEAN + "s = Pow(d, four) " + ROOT + "y = Div(d, r)",
+        "not the last axis": (
+            "m = ReduceMean<axes=[2]>(x) d = Sub(x, m) s = Pow(d, two) "
+            "v = ReduceMean<axes=[2]>(s) e = Add(v, eps) r = Sqrt(e) y = Div(d, r)"
+        ),
+    }.values(),
+)
+def test_what_only_looks_like_it_stays_as_it_is(body: str) -> None:
+    model = _model(body)
+    if "four" in body:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(4), "four"))
+    imported = import_model(model, random_feeds(model, 3, 0))
+    assert not any(isinstance(node, LayerNormNode) for node in imported.graph.nodes)
+
+
+def test_a_factor_for_each_row_is_no_gain() -> None:
+    model = _model(FORMS["power and division"] + "y = Mul(n, rows)")
+    rows = np.linspace(0.5, 2, 20, dtype=np.float32).reshape(5, 4, 1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(rows, "rows"))
+    imported = check_model(model)
+    assert sum(isinstance(node, LayerNormNode) for node in imported.graph.nodes) == 1
+    assert _sqnr_db(model, imported) > 30
