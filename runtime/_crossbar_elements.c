@@ -3,7 +3,8 @@
 
 enum { CHUNK = 512 }; /* elements whose real values are held at once */
 
-static const int LOW[] = {-128, 0}, HIGH[] = {127, 255};
+/* Of results, by type; of s32 the largest that float32 holds. */
+static const int LOW[] = {-128, 0, INT32_MIN}, HIGH[] = {127, 255, INT32_MAX - 127};
 
 static int is_byte(const box *b) { return b->in->type == S8 || b->in->type == U8; }
 
@@ -82,7 +83,7 @@ int prepare_requant(engine *e, op *o) {
     const Py_buffer *bias = table_of(e, o->x[0], 4), *scale = bias ? table_of(e, o->x[1], 4) : NULL;
     if (!scale) return -1;
     o->table[0] = bias->buf, o->table[1] = scale->buf, o->period = bias->len / 4;
-    if (!is_byte(o->into) || o->a->in->type != S32 || !same_shape(o->into, o->a) ||
+    if (o->into->in->type == OTHER || o->a->in->type != S32 || !same_shape(o->into, o->a) ||
         !is_zero_point(o->x[2]) || bias->len != scale->len || o->period < 1 ||
         o->period % o->into->channels)
         return refuse("requant: types, shapes or tables do not fit");
@@ -100,8 +101,8 @@ int run_requant(engine *e, stream *s, const op *o) {
         for (Py_ssize_t done = 0; done < n;) {
             const Py_ssize_t t = (at + done) % o->period;
             const Py_ssize_t size = n - done < o->period - t ? n - done : o->period - t;
-            e->rows->requantize[type]((const int32_t *)a + done, bias + t, scale + t, into + done,
-                                      size, low, high, zero);
+            e->rows->requantize[type]((const int32_t *)a + done, bias + t, scale + t,
+                                      into + done * bi->in->item, size, low, high, zero);
             done += size;
         }
     });
@@ -113,8 +114,9 @@ int prepare_combine(engine *e, op *o) {
     if (!scales) return -1;
     o->table[0] = scales->buf;
     const box *into = o->into, *a = o->a, *b = o->b;
-    if (!is_byte(into) || a->in->type == OTHER || b->in->type == OTHER || !same_shape(into, a) ||
-        b->rows != into->rows || (b->columns != into->columns && b->columns != 1) ||
+    if (into->in->type == OTHER || a->in->type == OTHER || b->in->type == OTHER ||
+        !same_shape(into, a) || b->rows != into->rows ||
+        (b->columns != into->columns && b->columns != 1) ||
         (b->channels != into->channels && b->channels != 1) || scales->len != 12 || o->x[0] < 0 ||
         o->x[0] >= 5 || !is_zero_point(o->x[1]) || !is_zero_point(o->x[2]) ||
         !is_zero_point(o->x[3]))
@@ -140,8 +142,8 @@ static void combine_run(const engine *e, const op *o, char *into, const char *a,
             rows->dequantize[type_b](b + at * o->b->in->item, right, size, scales[1],
                                      (int)o->x[2]);
         rows->combine[o->x[0]](left, right, size);
-        rows->quantize[type](left, into + at, size, scales[2], LOW[type], HIGH[type],
-                             (int)o->x[3]);
+        rows->quantize[type](left, into + at * o->into->in->item, size, scales[2], LOW[type],
+                             HIGH[type], (int)o->x[3]);
     }
 }
 

@@ -5,6 +5,8 @@
  */
 #include "_crossbar_stream.h"
 
+#include <math.h>
+
 #if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
 #error "each float32 operation has to round on its own"
 #endif
@@ -16,6 +18,18 @@ ALWAYS int32_t finish(float real, int low, int high, int zero) {
     real = real > least ? real : least;
     real = real < most ? real : most;
     return (int32_t)((real + magic) - magic) + zero;
+}
+
+/* The same into s32, where float32 does not hold every whole number: `high` is the largest that it
+ * does, and the sum with the zero point rounds, too. Of a requantization the clamp comes first. */
+ALWAYS int32_t finish_s32(float real, int low, int high, int zero, int clamp_first) {
+    const float least = (float)((int64_t)low - (clamp_first ? zero : 0));
+    const float most = (float)((int64_t)high - (clamp_first ? zero : 0));
+    if (!clamp_first) real = rintf(real) + (float)zero;
+    real = real > least ? real : least;
+    real = real < most ? real : most;
+    if (clamp_first) real = rintf(real) + (float)zero;
+    return (int32_t)(real < (float)high ? real : (float)high);
 }
 
 #define REQUANTIZE(name, type)                                                                    \
@@ -30,6 +44,16 @@ ALWAYS int32_t finish(float real, int low, int high, int zero) {
     }
 REQUANTIZE(requantize_s8, int8_t)
 REQUANTIZE(requantize_u8, uint8_t)
+
+ALWAYS void requantize_s32(const int32_t *restrict sums, const int32_t *restrict bias,
+                           const float *restrict scale, char *restrict into, Py_ssize_t n, int low,
+                           int high, int zero) {
+    int32_t *to = (int32_t *)into;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int32_t sum = (int32_t)((uint32_t)sums[i] + (uint32_t)bias[i]);
+        to[i] = finish_s32((float)sum * scale[i], low, high, zero, 1);
+    }
+}
 
 #define DEQUANTIZE(name, type)                                                                    \
     ALWAYS void name(const char *from, float *restrict real, Py_ssize_t n, float scale,           \
@@ -61,6 +85,12 @@ COMBINE(min, a[i] < b[i] ? a[i] : b[i])
     }
 QUANTIZE(quantize_s8, int8_t)
 QUANTIZE(quantize_u8, uint8_t)
+
+ALWAYS void quantize_s32(const float *restrict real, char *restrict into, Py_ssize_t n, float scale,
+                         int low, int high, int zero) {
+    int32_t *to = (int32_t *)into;
+    for (Py_ssize_t i = 0; i < n; i++) to[i] = finish_s32(real[i] / scale, low, high, zero, 0);
+}
 
 ALWAYS void accumulate(int32_t *into, const int32_t *from, Py_ssize_t n) {
     for (Py_ssize_t i = 0; i < n; i++) into[i] = (int32_t)((uint32_t)into[i] + (uint32_t)from[i]);
@@ -102,6 +132,7 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
 #define KERNELS(level, attribute)                                                                 \
     REQUANTIZE_AT(level, attribute, requantize_s8)                                                \
     REQUANTIZE_AT(level, attribute, requantize_u8)                                                \
+    REQUANTIZE_AT(level, attribute, requantize_s32)                                               \
     DEQUANTIZE_AT(level, attribute, dequantize_s8)                                                \
     DEQUANTIZE_AT(level, attribute, dequantize_u8)                                                \
     DEQUANTIZE_AT(level, attribute, dequantize_s32)                                               \
@@ -112,6 +143,7 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
     COMBINE_AT(level, attribute, min)                                                             \
     QUANTIZE_AT(level, attribute, quantize_s8)                                                    \
     QUANTIZE_AT(level, attribute, quantize_u8)                                                    \
+    QUANTIZE_AT(level, attribute, quantize_s32)                                                   \
     AT(level, attribute, accumulate, (int32_t *t, const int32_t *f, Py_ssize_t n), t, f, n)       \
     AT(level, attribute, flip, (uint8_t *b, Py_ssize_t n), b, n)                                  \
     REDUCE_AT(level, attribute, max_s8)                                                           \
@@ -119,10 +151,10 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
     REDUCE_AT(level, attribute, sum_s8)                                                           \
     REDUCE_AT(level, attribute, sum_u8)                                                           \
     static const row_kernels kernels_##level = {                                                  \
-        {requantize_s8_##level, requantize_u8_##level},                                           \
+        {requantize_s8_##level, requantize_u8_##level, requantize_s32_##level},                   \
         {dequantize_s8_##level, dequantize_u8_##level, dequantize_s32_##level},                   \
         {add_##level, sub_##level, mul_##level, max_##level, min_##level},                        \
-        {quantize_s8_##level, quantize_u8_##level},                                               \
+        {quantize_s8_##level, quantize_u8_##level, quantize_s32_##level},                         \
         accumulate_##level,                                                                       \
         flip_##level,                                                                             \
         {max_s8_##level, max_u8_##level, sum_s8_##level, sum_u8_##level},                         \

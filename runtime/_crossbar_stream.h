@@ -113,11 +113,11 @@ struct engine {
 /* Arithmetic on n elements; types are S8, U8, S32. Results of requantization and of `quantize`
  * stay in low..high, with the zero point in. */
 typedef struct row_kernels {
-    void (*requantize[2])(const int32_t *sums, const int32_t *bias, const float *scale, char *into,
+    void (*requantize[3])(const int32_t *sums, const int32_t *bias, const float *scale, char *into,
                           Py_ssize_t n, int low, int high, int zero);
     void (*dequantize[3])(const char *from, float *real, Py_ssize_t n, float scale, int zero);
     void (*combine[5])(float *a, const float *b, Py_ssize_t n); /* add sub mul max min */
-    void (*quantize[2])(const float *real, char *into, Py_ssize_t n, float scale, int low, int high,
+    void (*quantize[3])(const float *real, char *into, Py_ssize_t n, float scale, int low, int high,
                         int zero);
     void (*accumulate)(int32_t *into, const int32_t *from, Py_ssize_t n);
     void (*flip)(uint8_t *bytes, Py_ssize_t n);

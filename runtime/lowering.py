@@ -42,7 +42,7 @@ from runtime.paths import Crossbars
 from runtime.regions import Array, Box
 
 SPREAD_ELEMENTS = 256  # a table per channel is repeated up to here: longer inner loops
-EXACT_ZERO = 1 << 15  # zero points of s32 below it; the C engine takes no larger ones
+LARGEST_ZERO = 1 << 15  # zero points of s32 may be larger; the C engine takes none of them
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -115,6 +115,10 @@ def _apart(into: Box, source: Box) -> bool:
     return into.storage is not source.storage or into.region == source.region
 
 
+def _small(*zeros: int) -> bool:
+    return all(-LARGEST_ZERO <= zero < LARGEST_ZERO for zero in zeros)
+
+
 @lowers(Load, Store, Copy)
 def move(bind: Binder, i: Load | Store | Copy, constants: Constants) -> Operation | None:
     into, source = bind.box(i.into), bind.box(i.source)
@@ -147,6 +151,8 @@ def fill(bind: Binder, i: Fill, constants: Constants) -> Operation | None:
 @lowers(Requant)
 def requant(bind: Binder, i: Requant, constants: Constants) -> Operation | None:
     into, bias, scale = bind.box(i.into), bind.tables[i.bias], bind.tables[i.scale]
+    if into.storage is bind.storages[i.source.name] or not _small(i.zero):
+        return None
     _, columns, channels = into.shape
     if any(len(table) > 1 for table in (bias, scale) if table.ndim == 2):
         repeats = columns
@@ -171,7 +177,7 @@ _OPERATIONS = (Add, Sub, Mul, Max, Min)  # in the order of `combine` in _crossba
 @lowers(*_OPERATIONS)
 def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | None:
     into, a, b = bind.box(i.into), bind.box(i.a), bind.box(i.b)
-    if not (_apart(into, a) and _apart(into, b)) or max(abs(i.zero_a), abs(i.zero_b)) > EXACT_ZERO:
+    if not (_apart(into, a) and _apart(into, b)) or not _small(i.zero_a, i.zero_b, i.zero):
         return None
     scales = (i.scale_a, i.scale_b, i.scale)
     table = constants.tables.number(scales, lambda: np.array(scales, np.float32))

@@ -163,7 +163,7 @@ def sizes(d: Draft) -> tuple[int, int, int]:
 def test_requant_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
     _, columns, channels = shape = sizes(d)
-    dtype = d.pick(np.int8, np.uint8)
+    dtype = d.pick(np.int8, np.uint8, np.int32)
     tables = ((channels,), (1,), (1, channels), (columns, channels), (columns, 1), ())
     bias = d.table(d.integers(np.int32, d.pick(*tables)) >> d.pick(0, 8, 24))
     scale = d.rng.normal(0, 10.0 ** d.rng.integers(-9, 3), d.pick(*tables)).astype(np.float32)
@@ -171,9 +171,11 @@ def test_requant_equals_python(target: Target, seed: int, images: int, level: in
         scale[...] = 0.5  # half the products are ties
     source, into = d.region(np.int32, shape), d.region(dtype, shape)
     d.values[source.name] >>= d.pick(0, 8, 16, 24)
-    zero = int(d.integers(dtype, ()))
+    if dtype is np.int32 and d.pick(True, False):
+        into = source
+    zero = int(d.integers(dtype, ())) >> d.pick(0, 16)
     d.body.append(Requant(into, source, bias, d.table(scale), zero))
-    d.check(target, level)
+    d.check(target, level, calls=int(into is source or not -(1 << 15) <= zero < 1 << 15))
 
 
 @pytest.mark.parametrize("cls", [Add, Sub, Mul, Max, Min])
@@ -184,8 +186,9 @@ def test_arithmetic_equals_python(
     d = draft(seed, images)
     rows, columns, channels = shape = sizes(d)
     types = [d.pick(np.int8, np.uint8, np.int32) for _ in "ab"]
-    dtype = d.pick(np.int8, np.uint8)
-    zeros = [int(d.integers(np.int8 if t is np.int8 else np.uint8, ())) for t in (*types, dtype)]
+    dtype = d.pick(np.int8, np.uint8, np.int32)
+    shift = d.pick(16, 16, 0)
+    zeros = [int(d.integers(t, ())) >> shift * (t is np.int32) for t in (*types, dtype)]
     scales = [float(np.float32(s)) for s in 10.0 ** d.rng.uniform(-4, 1, 3)]
     into, a = d.region(dtype, shape), d.region(types[0], shape)
     if types[0] is dtype and d.pick(True, False):
@@ -193,7 +196,7 @@ def test_arithmetic_equals_python(
     b = d.region(types[1], (rows, d.pick(1, columns), d.pick(1, channels)))
     numbers = (scales[0], zeros[0], scales[1], zeros[1], scales[2], zeros[2])
     d.body.append(cls(into, a, b, *numbers))
-    d.check(target, level)
+    d.check(target, level, calls=int(any(not -(1 << 15) <= zero < 1 << 15 for zero in zeros)))
 
 
 @cases
