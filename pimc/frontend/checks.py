@@ -6,6 +6,7 @@ A check returns None, or the reason in words that follow "Conv `name`: ". Nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from pimc.frontend.recurrent import why_not
 from pimc.frontend.regions import BINARY, is_lookup
 
 Check = Callable[[Net, Op], str | None]
+MOST_TURNED = 2**15  # elements; half of the memory of a usual core
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
 
 
@@ -184,6 +186,19 @@ def check_layer_norm(net: Net, op: Op) -> str | None:
     return None
 
 
+def check_channel_norm(net: Net, op: Op) -> str | None:
+    """Asked only of those that `expand` could not write as a layer normalization."""
+    shape = net.shapes[op.inputs[0]]
+    if any(not net.is_constant(name) for name in op.inputs[1:]):
+        return "its gain or offset is computed at run time"
+    if math.prod(shape) > MOST_TURNED:
+        return (
+            f"it normalizes {math.prod(shape):,} elements across rows; a core turns "
+            f"{MOST_TURNED:,} around"
+        )
+    return f"its input of shape {list(shape)} has no places, or images that are not the batch"
+
+
 def check_lrn(net: Net, op: Op) -> str | None:
     """Across channels of images."""
     return _images(net, op)
@@ -229,7 +244,8 @@ def check_resize(net: Net, op: Op) -> str | None:
     """Nearest neighbour only: elements are copied, never mixed."""
     mode = op.attributes.get("mode", "nearest")
     if mode != "nearest":
-        return f"mode={mode} mixes elements; only nearest is supported"
+        hint = " by whole factors of at most 64 together, corners not aligned"
+        return f"mode={mode} mixes elements; supported are nearest, and linear{hint}"
     coordinates = op.attributes.get("coordinate_transformation_mode", "half_pixel")
     if coordinates == "tf_crop_and_resize":
         return f"coordinate_transformation_mode={coordinates} is not supported"

@@ -1,22 +1,23 @@
 """Expand: operators written exactly as simpler ones, which the machine has.
 
-A transposed convolution becomes a convolution with one output channel per phase of the stride and
-a shuffle; a reduction over any axes becomes a global pool over their product; layer normalization
-over several axes becomes one over their product; a recurrent layer becomes cells of one direction.
+A reduction over any axes becomes a global pool over their product, a norm the root of a reduction;
+layer normalization over several axes becomes one over their product, normalization of each channel
+a layer normalization over its places; a product with constant rows in front is turned around.
+`upsample` and `recurrent` hold further rewrites.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from pimc.frontend.checks import MOST_TURNED
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
-from pimc.frontend.net import Array, Net, Op, Quantized
+from pimc.frontend.net import Net, Op
 from pimc.frontend.recurrent import write_recurrent
+from pimc.frontend.upsample import conv_transpose, interpolate
 from pimc.frontend.writer import Writer
 
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceSum": "GlobalAveragePool"}
@@ -25,139 +26,22 @@ _POOLS |= {"ReduceMax": "GlobalMaxPool", "ReduceMin": "GlobalMaxPool"}
 
 def expand(net: Net) -> None:
     """Rewrite ``net`` in place; what does not fit a rewrite stays for the checks to refuse."""
-    ops: list[Op] = []
-    for op in net.ops:
-        rewrite = None if op.domain else _REWRITES.get(op.op_type)
-        results = [name for name in op.outputs if name]
-        known = all(name in net.shapes for name in (*op.inputs[:1], *results))
-        written = rewrite(Writer(net, op)) if rewrite and known else None
-        ops += written or [op]
-    net.ops = ops
+    net.ops = [part for op in net.ops for part in _written(net, op)]
 
 
-# ---------------------------------------------------------------------- transposed convolution
-def _conv_transpose(write: Writer) -> list[Op] | None:
-    """Output ``s * q + r`` of an axis is phase ``r`` of an ordinary convolution at place ``q``.
-
-    Phase ``r`` uses every s-th weight from the r-th on, in reverse. The phases are output
-    channels of one convolution; a shuffle lays them side by side and the pads are cut off.
-    """
-    net, op = write.net, write.op
-    weights = net.quantized.get(op.inputs[1])
-    if weights is None and op.inputs[1] not in net.constants:
-        return None
-    bias = net.constant(op.input(2)) if net.is_constant(op.input(2)) else None
-    if (op.input(2) and bias is None) or len(write.shape()) not in (3, 4):
-        return None
-    sizes, outputs = write.shape()[2:], net.shapes[op.output][2:]
-    axes = len(sizes)
-    strides = list(op.attributes.get("strides") or [1] * axes)
-    begins, kernel = _transposed_pads(op, net.shapes[op.inputs[1]][2:], sizes, outputs)
-    taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
-    places = [
-        max((b + out - 1) // s + 1, size)
-        for b, out, s, size in zip(begins, outputs, strides, sizes, strict=True)
+def _written(net: Net, op: Op) -> list[Op]:
+    """An operator as the machine has it; parts of other kinds may have rewrites of their own."""
+    rewrite = None if op.domain else _REWRITES.get(op.op_type)
+    results = [name for name in op.outputs if name]
+    known = all(name in net.shapes for name in (*op.inputs[:1], *results))
+    written = rewrite(Writer(net, op)) if rewrite and known else None
+    if not written:
+        return [op]
+    return [
+        part
+        for new in written
+        for part in ([new] if new.op_type == op.op_type else _written(net, new))
     ]
-    group, phases = int(op.attributes.get("group", 1)), math.prod(strides)
-    name = _phase_weights(write, weights, strides, taps, group)
-    inputs = [op.inputs[0], name]
-    if bias is not None:
-        inputs.append(write.constant("bias", np.repeat(bias.reshape(-1), phases)))
-    ends = [places[a] - sizes[a] for a in range(axes)]
-    channels = net.shapes[op.output][1]
-    conv = write.add(
-        "Conv",
-        inputs,
-        (write.shape()[0], channels * phases, *places),
-        group=group,
-        pads=[*(t - 1 for t in taps), *ends],
-        kernel_shape=taps,
-    )
-    _shuffle(write, conv, strides, places, begins)
-    return write.ops
-
-
-def _transposed_pads(
-    op: Op, kernel: Sequence[int], sizes: Sequence[int], outputs: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Pads before each axis, and the kernel with its dilation spread out."""
-    axes = len(sizes)
-    given = op.attributes
-    strides = given.get("strides") or [1] * axes
-    dilations = given.get("dilations") or [1] * axes
-    extra = given.get("output_padding") or [0] * axes
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    if given.get("auto_pad", "NOTSET") == "NOTSET" and not given.get("output_shape"):
-        return list(given.get("pads") or [0] * 2 * axes)[:axes], reach
-    begins = []
-    for axis in range(axes):
-        whole = strides[axis] * (sizes[axis] - 1) + extra[axis] + reach[axis]
-        total = max(whole - outputs[axis], 0)
-        is_upper = given.get("auto_pad") == "SAME_UPPER"
-        begins.append(total // 2 if is_upper else total - total // 2)
-    return begins, reach
-
-
-def _phase_weights(
-    write: Writer, held: Quantized | None, strides: list[int], taps: list[int], group: int
-) -> str:
-    """Weights [outputs * phases, channels / group, *taps] as a constant, integers kept."""
-    net, op = write.net, write.op
-    arrange = _Phases(strides, taps, op.attributes.get("dilations") or [1] * len(taps), group)
-    if held is None:
-        return write.constant("weights", arrange(net.constants[op.inputs[1]], 0))
-    if held.axis is not None or held.zero.size != 1:
-        return write.constant("weights", arrange(held.real(), 0))
-    name = net.fresh(f"{op.output}_weights")
-    values = arrange(held.values, held.zero.reshape(()))
-    net.quantized[name], net.shapes[name] = replace(held, values=values), values.shape
-    return name
-
-
-class _Phases:
-    """Rearranges the weights [C, M / group, *kernel] of a transposed convolution by phases."""
-
-    def __init__(
-        self, strides: Sequence[int], taps: Sequence[int], dilations: Sequence[int], group: int
-    ) -> None:
-        self.strides, self.taps, self.dilations, self.group = strides, taps, dilations, group
-
-    def __call__(self, weights: Array, zero: Any) -> Array:
-        axes = len(self.taps)
-        inputs, width = weights.shape[0] // self.group, weights.shape[1]
-        padded = np.full(
-            (*weights.shape[:2], *(t * s for t, s in zip(self.taps, self.strides, strict=True))),
-            zero,
-            weights.dtype,
-        )
-        spread = tuple(slice(0, (k - 1) * d + 1, d) for k, d in
-                       zip(weights.shape[2:], self.dilations, strict=True))  # fmt: skip
-        padded[(slice(None), slice(None), *spread)] = weights
-        split = [n for t, s in zip(self.taps, self.strides, strict=True) for n in (t, s)]
-        parts = padded.reshape(self.group, inputs, width, *split)
-        taps, phases = range(3, 3 + 2 * axes, 2), range(4, 3 + 2 * axes, 2)
-        parts = np.flip(parts, tuple(taps)).transpose(0, 2, *phases, 1, *taps)
-        return np.ascontiguousarray(parts.reshape(-1, inputs, *self.taps))
-
-
-def _shuffle(
-    write: Writer, source: str, strides: list[int], places: list[int], begins: list[int]
-) -> None:
-    """Lay the phases side by side, and cut off what lies before and behind the output."""
-    net, axes = write.net, len(strides)
-    outputs = net.shapes[write.op.output]
-    whole = [p * s for p, s in zip(places, strides, strict=True)]
-    if math.prod(strides) > 1:
-        order = [0, 1, *(n for a in range(axes) for n in (2 + axes + a, 2 + a))]
-        split = [*outputs[:2], *strides, *places]
-        parts = write.reshape(source, split, "phases")
-        shape = [split[axis] for axis in order]
-        turned = write.add("Transpose", (parts,), shape, "interleave", perm=order)
-        source = write.reshape(turned, (*outputs[:2], *whole), "shuffle")
-    numbers = [begins, [b + n for b, n in zip(begins, outputs[2:], strict=True)]]
-    cuts = [np.array(line, np.int64) for line in (*numbers, range(2, 2 + axes))]
-    names = [write.constant(f"cut{at}", cut) for at, cut in enumerate(cuts)]
-    write.add("Slice", (source, *names), None, "cut")
 
 
 # ---------------------------------------------------------------------- reductions
@@ -188,7 +72,77 @@ def _reduction(write: Writer) -> list[Op] | None:
     return write.ops
 
 
+def _norm(write: Writer) -> list[Op] | None:
+    """A sum of magnitudes or of squares, and for L2 its root."""
+    op, shape = write.op, write.shape()
+    kind, x = op.op_type, op.inputs[0]
+    if kind == "ReduceL1":
+        source = write.add("Abs", (x,), shape, "magnitude")
+    else:
+        source = write.add("Mul", (x, x), shape, "square")
+    summed = write.net.shapes[op.output] if kind == "ReduceL2" else None
+    total = write.add("ReduceSum", (source, *op.inputs[1:]), summed, "sum", **op.attributes)
+    if kind == "ReduceL2":
+        write.add("Sqrt", (total,), None)
+    return write.ops
+
+
+# ---------------------------------------------------------------------- products
+def _product(write: Writer) -> list[Op] | None:
+    """A constant first operand: A x = (x' A')', so that the constant is weights."""
+    net, op = write.net, write.op
+    first, second = op.inputs[0], op.inputs[1]
+    if not net.is_constant(first) or net.is_constant(second) or second not in net.shapes:
+        return None
+    values, shape = net.constant(first), net.shapes[second]
+    if min(values.ndim, len(shape)) < 2 or any(size != 1 for size in values.shape[:-2]):
+        return None
+    if values.ndim > len(shape):
+        return None
+    turn = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    turned = [shape[axis] for axis in turn]
+    source = write.add("Transpose", (second,), turned, "turned", perm=turn)
+    *_, rows, columns = values.shape
+    matrix = np.ascontiguousarray(values.reshape(rows, columns).T)
+    weights = write.constant("weights", matrix)
+    product = write.add("MatMul", (source, weights), (*turned[:-1], rows), "product")
+    write.add("Transpose", (product,), None, perm=turn)
+    return write.ops
+
+
 # ---------------------------------------------------------------------- normalization
+def _channel_norm(write: Writer) -> list[Op] | None:
+    """InstanceNormalization and GroupNormalization: rows of a group's elements, then per channel.
+
+    Small tensors only: a row holds all places of a channel, so that all of the tensor has to be
+    turned around within a core.
+    """
+    net, op, shape = write.net, write.op, write.shape()
+    if len(shape) < 3 or shape[0] != 1 or math.prod(shape) > MOST_TURNED:
+        return None
+    if not all(net.is_constant(name) for name in op.inputs[1:]):
+        return None
+    channels = shape[1]
+    groups = int(op.attributes.get("num_groups", channels))
+    per_channel = [net.constant(name).reshape(-1) for name in op.inputs[1:]]
+    if channels % groups or any(values.size != channels for values in per_channel):
+        return None
+    rows = (1, groups, math.prod(shape) // groups)
+    flat = write.reshape(op.inputs[0], rows, "flatten")
+    gain = write.constant("unit_gain", np.ones(rows[-1], np.float32))
+    epsilon = float(op.attributes.get("epsilon", 1e-5))
+    normed = write.add("LayerNormalization", (flat, gain), rows, "rows", axis=-1, epsilon=epsilon)
+    normed = write.reshape(normed, shape, "unflatten")
+    spread = (channels, *[1] * (len(shape) - 2))
+    factor, term = (
+        write.constant(wish, values.reshape(spread).astype(np.float32))
+        for wish, values in zip(("gain", "offset"), per_channel, strict=True)
+    )
+    scaled = write.add("Mul", (normed, factor), shape, "gain")
+    write.add("Add", (scaled, term), None)
+    return write.ops
+
+
 def _layer_norm(write: Writer) -> list[Op] | None:
     """Over several trailing axes: one axis that is their product."""
     net, op, shape = write.net, write.op, write.shape()
@@ -211,8 +165,12 @@ def _layer_norm(write: Writer) -> list[Op] | None:
 
 
 _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
-    "ConvTranspose": _conv_transpose,
+    "ConvTranspose": conv_transpose,
     "LayerNormalization": _layer_norm,
+    "MatMul": _product,
+    "Resize": interpolate,
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), _channel_norm),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _norm),
     **dict.fromkeys(_POOLS, _reduction),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), write_recurrent),
 }

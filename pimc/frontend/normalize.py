@@ -37,6 +37,7 @@ _UNCONVERTED = (
     version_converter.ConvertError,
     shape_inference.InferenceError,
 )
+_OPAQUE = frozenset(("GroupNormalization",))  # a function, whose body onnx does not follow
 _BOUNDED = frozenset(("Clip", "Max", "Min", "Pad", "Where"))  # take infinity for "no limit"
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
@@ -133,11 +134,14 @@ def _typed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _has_foreign_nodes(model: onnx.ModelProto) -> bool:
-    return any(node.domain not in ("", "ai.onnx") for node in model.graph.node)
+    """Whether there are operators of which onnx cannot infer the shape."""
+    return any(
+        node.domain not in ("", "ai.onnx") or node.op_type in _OPAQUE for node in model.graph.node
+    )
 
 
 def _with_foreign_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Note the shapes behind operators of other domains, which onnx cannot infer: run them once.
+    """Note the shapes behind operators that onnx cannot infer: run them once.
 
     A model that does not run is left as it is; the checks of the operators will say more about
     it than onnxruntime does.

@@ -42,6 +42,9 @@ _RECURRENT = Rule(
     "constant weights, default activations, any direction; sequences of equal length",
     checks.check_recurrent,
 )
+_CHANNEL_NORM = Rule(
+    "vector", "constant gain and offset, at most 32,768 elements", checks.check_channel_norm
+)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
     **dict.fromkeys(sorted(MOVES), _MOVE),
@@ -50,7 +53,7 @@ RULES: dict[str, Rule] = {
         "crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv_transpose
     ),
     "Gemm": Rule("crossbar", "constant weights, transA=0", checks.check_gemm),
-    "MatMul": Rule("crossbar", "constant second operand; vector if none is", checks.check_matmul),
+    "MatMul": Rule("crossbar", "one constant operand; vector if none is", checks.check_matmul),
     "MaxPool": _POOL,
     "AveragePool": _POOL,
     "GlobalMaxPool": _POOL,
@@ -59,6 +62,7 @@ RULES: dict[str, Rule] = {
     "ReduceMean": _REDUCTION,
     "ReduceMin": _REDUCTION,
     "ReduceSum": _REDUCTION,
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _REDUCTION),
     "Add": _SUM,
     "Sub": _SUM,
     "Mul": _SUM,
@@ -67,9 +71,13 @@ RULES: dict[str, Rule] = {
     "Sum": Rule("vector", "of any number of tensors", checks.check_elementwise),
     "Softmax": Rule("vector", "over one axis", checks.check_softmax),
     "LayerNormalization": Rule("vector", "constant gain and offset", checks.check_layer_norm),
+    "InstanceNormalization": _CHANNEL_NORM,
+    "GroupNormalization": _CHANNEL_NORM,
     "LRN": Rule("vector", "", checks.check_lrn),
     "Concat": Rule("movement", "any axis", checks.check_concat),
-    "Resize": Rule("movement", "nearest", checks.check_resize),
+    "Resize": Rule(
+        "movement", "nearest; on crossbars: linear, by whole factors", checks.check_resize
+    ),
     **dict.fromkeys(KINDS, _RECURRENT),
 }
 

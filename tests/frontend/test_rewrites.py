@@ -1,0 +1,124 @@
+"""Operators that are written as others: exact on the grid, and near the float model."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import make, weights
+from frontend.oracle import check_model, random_feeds, run_onnx
+
+from passes.graph import HostNode, LayerNormNode, MatrixNode
+from pimc.frontend.build import Imported, import_model
+
+
+def _check(model: onnx.ModelProto, sqnr_db: float = 30, images: int = 3) -> Imported:
+    """On the chip, equal to onnxruntime on the reference, and near the float model."""
+    imported = check_model(model, images=images)
+    assert not imported.on_host
+    feeds = random_feeds(model, images, 0)
+    wanted = run_onnx(model, feeds)["y"]
+    noise = run_onnx(imported.reference, feeds)["y"] - wanted
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > sqnr_db
+    return imported
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "asymmetric"])
+@pytest.mark.parametrize("factors", [(2, 2), (1, 3), (4, 2), (8, 8)])
+def test_linear_interpolation_by_whole_factors_is_a_convolution(
+    mode: str, factors: tuple[int, int]
+) -> None:
+    attributes = f'<mode="linear", coordinate_transformation_mode="{mode}">'
+    sizes = np.array([1, 3, 5 * factors[0], 4 * factors[1]])
+    body = f"y = Resize{attributes}(x, , , sizes)"
+    model = make("(float[1,3,5,4] x) => (float[1,3,H,W] y)", body, sizes=sizes)
+    imported = _check(model, images=1)
+    assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
+
+
+def test_linear_interpolation_of_sequences_and_by_scales() -> None:
+    body = 'y = Resize<mode="linear">(x, , scales)'
+    scales = np.array([1, 1, 2], np.float32)
+    _check(make("(float[N,3,7] x) => (float[N,3,14] y)", body, scales=scales))
+
+
+def test_linear_interpolation_of_single_elements_copies_them() -> None:
+    body = 'y = Resize<mode="linear">(x, , , sizes)'
+    model = make("(float[1,3,1,1] x) => (float[1,3,9,7] y)", body, sizes=np.array([1, 3, 9, 7]))
+    imported = _check(model, images=1)
+    assert not any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        '<mode="linear", coordinate_transformation_mode="align_corners">',
+        '<mode="cubic">',
+        '<mode="linear", antialias=1>',
+    ],
+)
+def test_other_interpolations_stay_on_the_host(attributes: str) -> None:
+    body = f"y = Resize{attributes}(x, , , sizes)"
+    model = make(
+        "(float[1,3,5,4] x) => (float[1,3,10,8] y)", body, opset=18, sizes=np.array([1, 3, 10, 8])
+    )
+    imported = import_model(model, random_feeds(model, 3, 0))
+    assert any(isinstance(node, HostNode) for node in imported.graph.nodes)
+
+
+@pytest.mark.parametrize("norm", ["ReduceL1", "ReduceL2", "ReduceSumSquare"])
+@pytest.mark.parametrize(("axes", "keeps"), [([-1], 1), ([1, 2], 0), ([2], 0)])
+def test_norms_are_reductions(norm: str, axes: list[int], keeps: int) -> None:
+    body = f"y = {norm}<keepdims={keeps}>(x, axes)"
+    signature = "(float[N,5,4,6] x) => (float[N,A,B,C] y)"
+    if not keeps:
+        signature = f"(float[N,5,4,6] x) => (float[{','.join('NABC'[: 4 - len(axes)])}] y)"
+    _check(make(signature, body, opset=18, axes=np.array(axes)), sqnr_db=25)
+
+
+@pytest.mark.parametrize("lead", [(), (1,), (1, 1)])
+def test_a_constant_in_front_of_a_product_is_weights(lead: tuple[int, ...]) -> None:
+    model = make(
+        "(float[N,3,6,5] x) => (float[N,3,7,5] y)", "y = MatMul(a, x)", a=weights(*lead, 7, 6)
+    )
+    imported = _check(model)
+    assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 9), (1, 3, 3)])
+def test_instance_normalization_is_a_layer_normalization_of_each_channel(
+    shape: tuple[int, ...],
+) -> None:
+    sizes = ",".join(str(size) for size in shape)
+    model = make(
+        f"(float[N,{sizes}] x) => (float[N,{sizes}] y)",
+        "y = InstanceNormalization<epsilon=0.01>(x, gain, offset)",
+        gain=1 + weights(shape[0]),
+        offset=weights(shape[0], seed=1),
+    )
+    imported = _check(model)
+    assert any(isinstance(node, LayerNormNode) for node in imported.graph.nodes)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_group_normalization_is_a_layer_normalization_of_each_group(groups: int) -> None:
+    model = make(
+        "(float[N,6,4,5] x) => (float[N,6,4,5] y)",
+        f"y = GroupNormalization<num_groups={groups}>(x, gain, offset)",
+        opset=21,
+        ir=10,
+        gain=1 + weights(6),
+        offset=weights(6, seed=1),
+    )
+    _check(model)
+
+
+def test_a_large_image_is_normalized_on_the_host_and_the_reason_is_said() -> None:
+    model = make(
+        "(float[1,3,120,120] x) => (float[1,3,120,120] y)",
+        "y = InstanceNormalization(x, gain, offset)",
+        gain=1 + weights(3),
+        offset=weights(3, seed=1),
+    )
+    (stay,) = import_model(model, random_feeds(model, 1, 0)).on_host
+    assert "43,200 elements across rows" in stay.reason
