@@ -231,7 +231,7 @@ REFUSED = {
     ),
     "constant over tensor": ("y = Div(full, x)", "F211"),
     "quotient": ("p = MaxPool<kernel_shape=[1,1]>(x) y = Div(x, p)", "F211"),
-    "linear resize": ("y = Resize<mode=\"linear\">(x, none, scales)", "F211"),
+    "cubic resize": ("y = Resize<mode=\"cubic\">(x, none, scales)", "F211"),
     "mean over images": ("y = ReduceMean(x, first)", "F211"),
     "mean of a normalization": ("n, y = LayerNormalization(x, ones)", "F211"),
     "integer result": ("y = ArgMax(x)", "F210"),
