@@ -238,16 +238,23 @@ class _Check:
         group[tensor.onnx_name] = max(group.get(tensor.onnx_name, 0), int(gap.max(initial=0)))
 
     def _float_answers(
-        self, names: list[str], onnx_feeds: Mapping[str, Array]
+        self, outputs: Mapping[str, tuple[Array, Array]], onnx_feeds: Mapping[str, Array]
     ) -> list[Array] | None:
         """The float model's outputs; None without one, or where onnxruntime cannot run it."""
         if self.float is None:
             return None
         try:
-            return self.float.run(names, onnx_feeds)
+            found = self.float.run(list(outputs), onnx_feeds)
         except PimError as error:  # the program is checked all the same
             self.float, self.found.float_error = None, error.diagnostics[0].message
             return None
+        for (name, (ours, _)), theirs in zip(outputs.items(), found, strict=True):
+            if theirs.size != ours.size:
+                shapes = f"{list(theirs.shape)}, the program {list(ours.shape)}"
+                text = f"the float model gives output `{name}` the shape {shapes}"
+                self.float, self.found.float_error = None, text
+                return None
+        return found
 
     def _compare_floats(self, tensor: Tensor, ours: Array, theirs: Array) -> None:
         """Values that the host made and nothing quantized: equal up to float32 rounding."""
@@ -270,7 +277,7 @@ class _Check:
         """
         first = next(iter(outputs))
         answers = dict(zip(("accuracy", "reference_accuracy"), outputs[first], strict=True))
-        given = self._float_answers(list(outputs), onnx_feeds)
+        given = self._float_answers(outputs, onnx_feeds)
         if given is not None:
             for (name, (ours, _)), theirs in zip(outputs.items(), given, strict=True):
                 distance = self.found.distances.setdefault(name, Distance())

@@ -19,7 +19,10 @@ RunPartition = Callable[[str, Sequence[Array]], Sequence[Array]]
 
 @executes(Host)
 def host(bind: Binder, i: Host) -> Action:
-    """Inputs and results are [images, rows, columns, channels], as the tensors are declared."""
+    """Inputs and results are [images, rows, columns, channels], as the tensors are declared.
+
+    A partition without inputs computes the same for every image: its results have one.
+    """
     partition = bind.partitions[i.partition]
     sources = [bind.storages[name].array for name in partition.inputs]
     targets = [bind.storages[name].array for name in partition.outputs]
@@ -36,9 +39,10 @@ def host(bind: Binder, i: Host) -> Action:
     def action() -> bool:
         results = run(i.partition, sources)
         for name, target, result in zip(partition.outputs, targets, results, strict=True):
-            if result.shape != target.shape or result.dtype != target.dtype:
+            shape = target.shape if sources else (1, *target.shape[1:])
+            if result.shape != shape or result.dtype != target.dtype:
                 found = f"{result.dtype.name} {list(result.shape)}"
-                wanted = f"{target.dtype.name} {list(target.shape)}"
+                wanted = f"{target.dtype.name} {list(shape)}"
                 message = f"partition `{i.partition}` gave {found} for `{name}`, expected {wanted}"
                 raise PimError(Diagnostic("R715", message))
             np.copyto(target, result)

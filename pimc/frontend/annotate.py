@@ -87,7 +87,9 @@ def _quantize(work: Annotator, op: Op) -> bool:
     if qparams is None or (not op.input(2) and op.attributes.get("output_dtype", 0) != 0):
         return False
     name = work.views.get(op.inputs[0], op.inputs[0])
-    if net.qparams.setdefault(name, qparams) == qparams:
+    if name not in net.qparams and work.is_only_quantized(op.inputs[0]):
+        net.qparams[name] = qparams
+    if net.qparams.get(name) == qparams:
         work.views[op.output] = name
         work.dtypes[op.output] = qparams.dtype
         return True

@@ -13,6 +13,7 @@ from pimc.frontend.net import (
     INT_NAMES,
     MICROSOFT,
     NUMPY_TYPES,
+    ONNX_TYPES,
     Array,
     IntArray,
     Net,
@@ -39,6 +40,9 @@ class Annotator:
         self.views: dict[str, str] = {}
         self.dtypes: dict[str, str] = {}
         self.sums: set[str] = set()
+        self._numbers: dict[str, str] = {}
+        self._readers = net.consumers()
+        self._outputs = net.output_tensors()
         self._handlers = handlers
         for port in net.inputs:
             if port.elem_type in INT_NAMES:
@@ -54,7 +58,39 @@ class Annotator:
         if op.op_type in PASSING | {"Concat"} and not op.domain and op.inputs[0] in self.views:
             self._pass_on(op)
             return
-        self.ops.append(self._renamed(op))
+        self._compute(op)
+
+    def _compute(self, op: Op) -> None:
+        """Add an operator as it is: what it reads as integers stays integers."""
+        inputs = tuple(self._integers(n) if n in self.dtypes else n for n in op.inputs)
+        self.ops.append(self._renamed(replace(op, inputs=inputs)))
+
+    def _with_real_constants(self, op: Op, held: QParams) -> Op:
+        """Concat or Pad of integers: its integer constants as the reals that they stand for."""
+        net, inputs = self.net, list(op.inputs)
+        if op.op_type == "Pad":
+            inputs += [""] * (3 - len(inputs))
+            if op.attributes.get("mode", "constant") != "constant":
+                return op
+            if not inputs[2]:
+                inputs[2] = net.fresh(f"{op.output}_fill")
+                net.constants[inputs[2]] = np.zeros((), NUMPY_TYPES[held.dtype])
+        for at, name in enumerate(inputs):
+            if name in net.constants and (op.op_type == "Concat" or at == 2):
+                real = net.fresh(f"{name}_real")
+                steps = net.constants[name].astype(np.float32) - np.float32(held.zero)
+                net.constants[real], net.shapes[real] = steps * held.scale, steps.shape
+                net.types[real], inputs[at] = _FLOAT, real
+        return replace(op, inputs=tuple(inputs))
+
+    def _integers(self, tensor: str) -> str:
+        """The integers of a tensor, for an operator that computes with them as numbers."""
+        if tensor not in self._numbers:
+            net, name = self.net, self.views[tensor]
+            held = net.qparams.setdefault(name, QParams(np.float32(1), 0, self.dtypes[tensor]))
+            self._numbers[tensor] = self._rounded(name, held)
+            net.types[self._numbers[tensor]] = ONNX_TYPES[held.dtype]
+        return self._numbers[tensor]
 
     def _renamed(self, op: Op) -> Op:
         return replace(op, inputs=tuple(self.views.get(name, name) for name in op.inputs))
@@ -62,12 +98,14 @@ class Annotator:
     def _pass_on(self, op: Op) -> None:
         """An operator that moves integers: its result is held as its input is."""
         net, dtype = self.net, self.dtypes.get(op.inputs[0])
-        op = self._renamed(op)
+        before, op = op, self._renamed(op)
         sources = [name for name in op.inputs if not net.is_constant(name)]
         known = [net.qparams.get(name) for name in sources]
         if op.op_type == "Concat" and any(held != known[0] for held in known):
-            self.ops.append(op)  # raw integers of different scales: refused by their type
+            self._compute(before)  # integers of different scales
             return
+        if dtype is not None and op.op_type in ("Concat", "Pad"):
+            op = self._with_real_constants(op, known[0] or QParams(np.float32(1), 0, dtype))
         for name in op.outputs:
             if name:
                 self.views[name] = name
@@ -111,33 +149,43 @@ class Annotator:
         return name
 
     # ------------------------------------------------------------------ activations
+    def is_only_quantized(self, tensor: str) -> bool:
+        """Whether nobody reads a tensor before it is rounded."""
+        readers = self._readers.get(tensor, [])
+        return tensor not in self._outputs and all(r.op_type == "QuantizeLinear" for r in readers)
+
     def view(self, tensor: str, qparams: QParams) -> str:
         """The float tensor that integer ``tensor`` stands for under these parameters."""
         net = self.net
         name = self.views.get(tensor, tensor)
+        if net.types.get(name) in INT_NAMES:  # integers of the host's
+            real = net.fresh(f"{name}_real")
+            self._write("DequantizeLinear", name, real, name, qparams)
+            net.types[real], self.views[tensor], net.qparams[real] = _FLOAT, real, qparams
+            return real
         if net.qparams.setdefault(name, qparams) == qparams:
             return name
         return self._reinterpreted(name, net.qparams[name], qparams)
 
     def _reinterpreted(self, name: str, held: QParams, wanted: QParams) -> str:
         """The same integers read differently: quantize with one pair, dequantize with another."""
-        net = self.net
-        raw, real = net.fresh(f"{name}_integers"), net.fresh(f"{name}_reinterpreted")
-        for result in (raw, real):
-            net.add_like(result, name)
-        for op_type, source, result, qparams in (
-            ("QuantizeLinear", name, raw, held),
-            ("DequantizeLinear", raw, real, wanted),
-        ):
-            scale, zero = f"{result}_scale", f"{result}_zero_point"
-            net.constants[scale], net.constants[zero] = (
-                np.array(qparams.scale),
-                qparams.zero_point,
-            )
-            net.shapes[scale] = net.shapes[zero] = ()
-            self.ops.append(Op(f"{result}/{op_type}", op_type, (source, scale, zero), (result,)))
-        net.qparams[real] = wanted  # the same integers again
+        real = self.net.fresh(f"{name}_reinterpreted")
+        self._write("DequantizeLinear", self._rounded(name, held), real, name, wanted)
+        self.net.qparams[real] = wanted  # the same integers again
         return real
+
+    def _rounded(self, name: str, held: QParams) -> str:
+        raw = self.net.fresh(f"{name}_integers")
+        self._write("QuantizeLinear", name, raw, name, held)
+        return raw
+
+    def _write(self, op_type: str, source: str, result: str, like: str, qparams: QParams) -> None:
+        net = self.net
+        net.add_like(result, like)
+        scale, zero = f"{result}_scale", f"{result}_zero_point"
+        net.constants[scale], net.constants[zero] = np.array(qparams.scale), qparams.zero_point
+        net.shapes[scale] = net.shapes[zero] = ()
+        self.ops.append(Op(f"{result}/{op_type}", op_type, (source, scale, zero), (result,)))
 
     def result(self, op: Op, qparams: QParams | None) -> None:
         """Note that an operator's integer result is its float result in these parameters."""

@@ -160,7 +160,7 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
         normalized = normalize(model, shapes, split_batch=False)
     try:
         net, stays = _placed(normalized, options)
-    except PimError:
+    except PimError:  # perhaps only at batch 1
         if not normalized.is_split:
             raise
         normalized = normalize(model, shapes, split_batch=False)

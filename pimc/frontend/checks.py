@@ -170,8 +170,12 @@ def check_elementwise(net: Net, op: Op) -> str | None:
 
 
 def check_softmax(net: Net, op: Op) -> str | None:
-    """Over one axis."""
-    return None if net.shapes[op.output] else "its input is a scalar"
+    """Over one axis, but not the batch."""
+    rank = len(net.shapes[op.output])
+    if not rank:
+        return "its input is a scalar"
+    is_batch = op.inputs[0] in net.batched and int(op.attributes.get("axis", -1)) % rank == 0
+    return "it normalizes over the batch axis" if is_batch else None
 
 
 def check_layer_norm(net: Net, op: Op) -> str | None:

@@ -37,6 +37,7 @@ def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
     ]
     graph = helper.make_graph(nodes, "net", inputs, outputs, initializers)
     known = {value.name for value in (*inputs, *outputs)}
+    known |= {op.output for op in net.ops if op.op_type == "QuantizeLinear"}  # integers for once
     graph.value_info.extend(
         _info(net, name) for op in net.ops for name in op.outputs if name and name not in known
     )

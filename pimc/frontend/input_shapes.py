@@ -23,6 +23,8 @@ def bind_inputs(
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     findings, batched, is_split = Findings(), set(), False
+    leading = {_leading(v) for v in inputs if v.name not in wanted and _rank(v) > 1} - {None}
+    split_batch &= len(leading) < 2  # different sizes are no batch
     for name in wanted.keys() - {value.name for value in inputs}:
         findings.error(
             "F207",
@@ -71,13 +73,24 @@ def lost_batches(
         outputs = onnx.shape_inference.infer_shapes(work, data_prop=True).graph.output
     except (onnx.shape_inference.InferenceError, RuntimeError):
         return set()
-    return {value.name for value in outputs if _leading(value) not in (None, 1, images)}
+    return {v.name for v in outputs if _leading(v) not in (None, 1, images) or _is_empty(v)}
+
+
+def _is_empty(value: onnx.ValueInfoProto) -> bool:
+    if not _rank(value):
+        return False
+    leading = value.type.tensor_type.shape.dim[0]
+    return bool(leading.HasField("dim_value") and leading.dim_value == 0)
 
 
 def _leading(value: onnx.ValueInfoProto) -> int | None:
     """The fixed leading size of a tensor, if it has one."""
     dims = value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ()
     return _size(dims[0]) if dims else None
+
+
+def _rank(value: onnx.ValueInfoProto) -> int:
+    return len(value.type.tensor_type.shape.dim) if value.type.HasField("tensor_type") else 0
 
 
 def _input_shape(

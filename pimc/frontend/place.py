@@ -87,14 +87,17 @@ def _batched_inputs(net: Net) -> set[str]:
 
 
 def _raw(net: Net) -> set[str]:
-    """Tensors that only the host and the outside touch: they stay what they are."""
+    """Tensors that only the host and the outside touch: they stay what they are.
+
+    What the model itself quantizes is rounded wherever it goes.
+    """
     touched: set[str] = set()
     hosted: set[str] = set()
     for op in net.ops:
         (hosted if is_host(op) else touched).update((*op.inputs, *op.outputs))
     ports = {port.tensor for port in net.inputs} & net.output_tensors()
     others = {name for name in hosted if net.types.get(name, _FLOAT) != _FLOAT}
-    raw = (hosted - touched - ports) | others
+    raw = (hosted - touched - ports - net.qparams.keys()) | others
     integers = {port.tensor for port in net.inputs if port.elem_type in INT_NAMES}
     return {name for name in raw if name and not net.is_constant(name)} - integers
 

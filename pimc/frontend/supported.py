@@ -197,6 +197,8 @@ def _refusal(
     is_rest = op.op_type in ("QuantizeLinear", "DequantizeLinear") and any(
         net.types.get(name) != _FLOAT for name in (op.inputs[0], op.output)
     )
+    if is_rest and _is_restored(net, op):
+        return "F214", "a neighbour on the host computes with its integers as numbers", None
     if op.op_type in QLINEAR or is_rest:
         return "F211", _QUANTIZED, None
     if op.domain:
@@ -222,6 +224,12 @@ def _refusal(
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
     reason = None if is_in_region else rule.check(net, op)
     return ("F211", reason, None) if reason else None
+
+
+def _is_restored(net: Net, op: Op) -> bool:
+    """Whether a Q or DQ was added between quantities of the chip and whole numbers of the host."""
+    has_integers = any(net.types.get(name) in INT_NAMES for name in (op.inputs[0], op.output))
+    return has_integers and all(map(net.is_constant, op.inputs[1:]))
 
 
 def _check_numbers(net: Net, port: Port, findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._infos: list[onnx.ValueInfoProto] = []
+        self._node_names = Counter[str]()
+        self._requantized: dict[tuple[str, QParams, str], str] = {}
         self._used = {port.name for port in (*net.inputs, *net.outputs)}
 
     def unique(self, wish: str) -> str:
@@ -81,9 +84,12 @@ class Builder:
         domain: str = "",
         **attributes: Any,
     ) -> None:
-        """Add a node; attributes that are None are left out."""
+        """Add a node; attributes that are None are left out, a name that is taken gets a number."""
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(helper.make_node(op_type, inputs, outputs, name, domain=domain, **given))
+        number = self._node_names[name]
+        self._node_names[name] += 1
+        own = f"{name}_{number}" if number else name
+        self.nodes.append(helper.make_node(op_type, inputs, outputs, own, domain=domain, **given))
 
     def scale_and_zero(self, tensor: str) -> tuple[str, str]:
         """Initializers with the quantization of a tensor."""
@@ -124,6 +130,12 @@ class Builder:
         """Integers of ``tensor`` in other parameters: its own when they are equal."""
         if self.qparams[tensor] == qparams:
             return self.ints[tensor]
+        key = (tensor, qparams, name)
+        if key not in self._requantized:
+            self._requantized[key] = self._requantize(*key)
+        return self._requantized[key]
+
+    def _requantize(self, tensor: str, qparams: QParams, name: str) -> str:
         wish = f"{tensor}_for_{name}"
         output = self.unique(wish + SUFFIX)
         self.declare(output, tensor, ONNX_TYPES[qparams.dtype])

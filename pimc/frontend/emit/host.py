@@ -29,10 +29,14 @@ def emit_host(build: Builder, part: Op) -> None:
         attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
         inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
         build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
+        for name in net.qparams.keys() & set(op.outputs):  # rounded, as the model says
+            build.qparams.setdefault(name, net.qparams[name])
+            build.quantize(names[name], name, f"{part.name}/{name}/quantize")
+            names[name] = build.dequantize(name, f"{part.name}/{name}")
     for name in part.outputs:
         if name in net.raw:
             _hand_out(build, name, names[name])
-        else:
+        elif name not in build.ints:
             build.quantize(names[name], name, f"{part.name}/{name}/quantize")
     for node in build.nodes[start:]:
         node.metadata_props.add(key=MARK, value=part.name)

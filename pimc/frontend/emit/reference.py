@@ -20,7 +20,7 @@ from pimc.frontend.emit.pool import (
 )
 from pimc.frontend.emit.recurrent import emit_recurrent
 from pimc.frontend.emit.vector import emit_binary, emit_region
-from pimc.frontend.net import Net, Op, QParams
+from pimc.frontend.net import INT_NAMES, Net, Op, QParams
 from pimc.frontend.partitions import is_host
 from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
@@ -60,14 +60,12 @@ def write_reference(
     """
     build = Builder(net, qparams)
     for port in net.inputs:
-        if port.tensor in net.raw:
+        if port.tensor in net.raw | net.numbers:
             build.raw[port.tensor] = port.name
-        elif port.elem_type == onnx.TensorProto.FLOAT:
-            build.quantize(port.name, port.tensor, f"{port.name}/quantize")
-        else:
+        if port.tensor in net.numbers or port.elem_type in INT_NAMES:
             build.ints[port.tensor] = port.name
-            if port.tensor in net.numbers:
-                build.raw[port.tensor] = port.name
+        elif port.tensor not in net.raw:
+            build.quantize(port.name, port.tensor, f"{port.name}/quantize")
     for step in steps:
         if isinstance(step, Region):
             emit_region(build, step)

@@ -18,6 +18,7 @@ from passes.graph import (
     LrnNode,
     Node,
     SoftmaxNode,
+    Value,
 )
 from pimc.frontend.emit.host import partition_of
 from pimc.frontend.lower.host import Partitions, lower_host
@@ -26,7 +27,7 @@ from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
 from pimc.frontend.lower.pool import lower_global_average, lower_max_pool
 from pimc.frontend.lower.recurrent import lower_recurrent, lower_sums
-from pimc.frontend.lower.state import State, graph_infos, machine_order
+from pimc.frontend.lower.state import Info, State, graph_infos, machine_order
 from pimc.frontend.lower.tables import make_tables
 from pimc.frontend.lower.vector import find_region, lower_quantize
 
@@ -123,6 +124,8 @@ def _wanted_axis(state: State, model: ReferenceModel, tensor: str, name: str) ->
 def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> list[str]:
     """One value of its own for each output of the model, never an input itself."""
     taken = set(inputs)
+    # what a partition hands over in the shape of its own tensor
+    hosted = {name for node in state.nodes if isinstance(node, HostNode) for name in node.results}
     names = []
     for port in model.proto.graph.output:
         node = model.makers[port.name]
@@ -133,7 +136,9 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
         is_real = node.op_type == "DequantizeLinear" and not is_raw
         if is_real:
             name = state.with_qparams(name, model.qparams(node.input[1], node.input[2]))
-        if name in taken or (not is_real and not is_raw and _needs_scale(state, name)):
+        is_other = name in hosted and not _is_seen_as(state.values[name], state.infos[tensor])
+        is_other |= name in taken or (not is_real and not is_raw and _needs_scale(state, name))
+        if is_other:
             name = state.copy(name, port.name)
         if not is_real:  # the model hands out the integers themselves
             state.values[name] = replace(state.values[name], scale=None)
@@ -149,6 +154,10 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
         taken.add(name)
         names.append(name)
     return names
+
+
+def _is_seen_as(value: Value, info: Info) -> bool:
+    return value.onnx_shape == info.shape and value.batched == info.batched
 
 
 def _needs_scale(state: State, name: str) -> bool:

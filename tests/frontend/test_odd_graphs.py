@@ -1,0 +1,190 @@
+"""Odd networks, found by drawing random ones: each compiles, and is what the user's model is."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import make, weights
+
+import pimc
+from isa.diagnostics import PimError
+
+F = np.float32
+S8, U8 = np.int8(3), np.uint8(3)
+
+
+def check(model: onnx.ModelProto, sqnr_db: float = 20.0) -> pimc.CompiledProgram:
+    """The program of a model: equal to its reference, and near to the model as it was given."""
+    program = pimc.compile(model)
+    found = program.verify()
+    assert found["equal"], found
+    assert "float_error" not in found
+    for output in found["float_outputs"]:
+        assert output["sqnr_db"] is None or output["sqnr_db"] >= sqnr_db, output
+    return program
+
+
+def test_a_partition_without_inputs_gives_its_result_for_every_image() -> None:
+    model = make(
+        "(int32[3,2] x) => (bool[A,B,C] b, int64 n)",
+        "a = Gather(t, x) b = IsNaN(a) n = Size(b)",
+        t=weights(4, 2),
+    )
+    found = check(model).run({"x": np.zeros((5, 3, 2), np.int32)})
+    assert np.array_equal(found["n"], np.full(5, 12))
+
+
+def test_numbers_may_be_read_by_the_host_and_pick_rows_on_the_chip() -> None:
+    check(
+        make(
+            "(int32[2] x) => (int32[A,B] y, float[A,C] z)",
+            "y = Flatten<axis=1>(x) z = Gather(t, x)",
+            t=weights(4, 6),
+        )
+    )
+
+
+def test_a_softmax_over_the_batch_stays_on_the_host() -> None:
+    model = make("(float[1,3,4,4] x) => (float[A,B,C,D] y)", "c = Relu(x) y = Softmax<axis=0>(c)")
+    assert check(model).report["placement"]["on_host"][0]["op_type"] == "Softmax"
+
+
+def test_a_tensor_that_is_joined_twice_is_quantized_once() -> None:
+    check(
+        make(
+            "(float[N,2,3] x, float[N,2,3] z) => (float[N,A,B] y)",
+            "a = Sigmoid(x) y = Concat<axis=1>(a, z, a, z)",
+        )
+    )
+
+
+def test_inputs_of_different_leading_sizes_have_no_batch_in_common() -> None:
+    check(make("(float[1,4] x, float[3,3] z) => (float[A,B] y)", "y = Add(x, x)"))
+
+
+def test_only_a_model_that_runs_at_batch_one_is_cut_into_images() -> None:
+    model = make(
+        "(float[3,4] x) => (bool[A,B,C] y)",
+        "a = Reshape(x, s) y = Greater(a, zero)",
+        s=np.array([3, 2, 2]),
+        zero=F(0),
+    )
+    check(model)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q = QuantizeLinear(x, s, z) i = Cast<to=6>(q) y = Cast<to=1>(i)",
+        "q = QuantizeLinear(x, s, z) b = Add(q, q) y = Cast<to=1>(b)",
+        "q = QuantizeLinear(x, s, z) b = Concat<axis=1>(q, c) y = DequantizeLinear(b, s, z)",
+        "q = QuantizeLinear(x, s, z) b = Pad(q, p) y = DequantizeLinear(b, s, z)",
+        "q = QuantizeLinear(x, s, z) b = Pad(q, p, c0) y = DequantizeLinear(b, s, z)",
+        "q = QuantizeLinear(x, s, z) r = Relu(q) y = DequantizeLinear(r, s, z)",
+        "q = QuantizeLinear(x, s, z) m = Min(q, c0) y = DequantizeLinear(m, s, z)",
+        "h = Cast<to=3>(x) y = DequantizeLinear(h, s, z)",
+        "h = Cast<to=3>(x) v = DequantizeLinear(h, s, z) y = MatMul(v, w)",
+    ],
+)
+def test_integers_of_a_model_keep_their_meaning(body: str) -> None:
+    """8-bit tensors are whole numbers to operators that compute with them."""
+    model = make(
+        "(float[1,4] x) => (float[A,B] y)", body, s=F(0.05), z=S8, w=weights(4, 3),
+        c=np.array([[-100, 0, 90]], np.int8), c0=np.int8(-7), p=np.array([0, 1, 0, 2]),
+    )  # fmt: skip
+    check(model)
+
+
+def test_a_constant_beside_any_number_of_images() -> None:
+    check(make("(float[1,4] x) => (float[A,B] y)", "y = Concat<axis=1>(x, c)", c=weights(1, 3)))
+
+
+def test_a_cut_through_the_batch_that_leaves_nothing_is_refused() -> None:
+    """Of one image the slice is all there is."""
+    model = make(
+        "(float[N] x) => (float[A] y)",
+        "a = Sigmoid(x) y = Slice(a, last, one, zero, one)",
+        last=np.array([-1]), one=np.array([1]), zero=np.array([0]),
+    )  # fmt: skip
+    with pytest.raises(PimError, match=r"F205.*batch do not stay apart"):
+        pimc.compile(model)
+
+
+def test_sums_of_bytes_wrap() -> None:
+    model = make("(uint8[N,6] x) => (uint8[N,6] y)", "y = Add(x, x)")
+    x = np.arange(252, dtype=np.uint8).reshape(-1, 6)
+    assert np.array_equal(check(model).run({"x": x})["y"], x + x)
+
+
+def test_a_quantized_layer_of_integers_from_the_host() -> None:
+    model = make(
+        "(int32[N,2,5,7] x) => (uint8[N,2,5,7] y)",
+        "q = Cast<to=2>(x) y = QLinearConv(q, s, z, w, t, o, s, z)",
+        s=F(0.05), z=U8, t=F(0.02), o=np.int8(0), w=np.array([[[[7]], [[-40]]]] * 2, np.int8),
+    )  # fmt: skip
+    check(model)
+
+
+def test_what_the_model_rounds_is_rounded_on_the_host_too() -> None:
+    """Steps of 1/2 between two sums: the first one is rounded, although all is on the host."""
+    model = make(
+        "(float[N,4] x) => (float[N,4] y)",
+        "a = CumSum(x, k) q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, z) "
+        "y = CumSum(r, k)",
+        k=np.array(1), s=F(0.5), z=S8,
+    )  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype(F)
+    y = check(model).run({"x": x})["y"]
+    assert np.array_equal(y * 2, np.rint(y * 2))
+
+
+def test_integers_that_the_host_makes_are_an_output_beside_their_floats() -> None:
+    check(
+        make(
+            "(float[N,3,4,4] x) => (int8[A,B,C] q, float[A,B,C] y)",
+            "a = ReduceMax<axes=[0], keepdims=0>(x) q = QuantizeLinear(a, s, z) "
+            "y = DequantizeLinear(q, s, z)",
+            opset=13,
+            s=F(0.05),
+            z=S8,
+        )
+    )
+
+
+def test_integers_read_in_two_ways() -> None:
+    check(
+        make(
+            "(float[N,4] x) => (float[N,4] y, float[N,4] z)",
+            "a = Sigmoid(x) q = QuantizeLinear(a, s, o) y = DequantizeLinear(q, s, o) "
+            "z = Cast<to=1>(q)",
+            s=F(0.01),
+            o=np.int8(100),
+        )
+    )
+
+
+def test_a_tensor_is_not_rounded_for_those_who_read_it_before_its_quantization() -> None:
+    """Scale 0.001 saturates the quantized way; the other one keeps its range."""
+    check(
+        make(
+            "(float[N,4] x) => (float[N,4] y, float[N,4] z)",
+            "a = Tanh(x) q = QuantizeLinear(a, s, o) y = DequantizeLinear(q, s, o) z = Neg(a)",
+            s=F(0.001),
+            o=S8,
+        )
+    )
+
+
+@pytest.mark.parametrize("move", ["Unsqueeze(a, one)", "Squeeze(a, front)", "Reshape(a, flat)"])
+def test_an_output_may_be_what_the_host_made_in_another_shape(move: str) -> None:
+    check(
+        make(
+            "(float[1,3,4] x) => (float[A,B,C] a, float[D,E] y)",
+            f"a = CumSum(x, k) y = {move}",
+            k=np.array(1),
+            one=np.array([1]),
+            front=np.array([0]),
+            flat=np.array([1, 12]),
+        )
+    )
