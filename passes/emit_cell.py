@@ -30,7 +30,7 @@ class _Cell:
         self.site, self.node = site, node
         self.inputs = {
             name: site.draft.buffer("in", site.value(name).dtype, (1, *site.value(name).shape[1:]))
-            for name in node.inputs
+            for name in dict.fromkeys(source for source, _ in node.slices.values())
         }
         self.buffers: dict[str, BufferDraft] = {}
         for name, (_, following) in node.kept.items():
@@ -48,14 +48,27 @@ class _Cell:
         """Give the kept rows what they hold before the first row."""
         done: list[Statement] = []
         for name, (first, _) in self.node.kept.items():
-            box, value = self.buffers[name].box(), int(first.flat[0])
-            if np.all(first == value):
-                done.append(Fill(box, value))
+            box = self.buffers[name].box()
+            if isinstance(first, str):
+                done += self._take(name, first)
+            elif np.all(first == first.flat[0]):
+                done.append(Fill(box, int(first.flat[0])))
             else:
                 dtype = self.node.rows[name].dtype
                 table = self.site.tables.add(f"{self.node.name}.{name}", dtype, first)
                 done.append(Const(box, table))
         return done
+
+    def _take(self, name: str, source: str) -> list[Statement]:
+        """Receive a kept row; one of another type becomes the larger of it and itself."""
+        given, row, into = self.site.value(source), self.node.rows[name], self.buffers[name]
+        feed = self.site.feeds[source]
+        if given.dtype == row.dtype:
+            return take_row(feed, into, 0, 0)
+        held = self.site.draft.buffer("in", given.dtype, given.shape)
+        node = BinaryNode(name, (source, source), name, "max")
+        step = binary({source: given, name: row}, node, into.box(), held.box(), held.box())
+        return [*take_row(feed, held, 0, 0), step]
 
     def step(self, row: int) -> list[Statement]:
         """Statements for one row of the inputs."""

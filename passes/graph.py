@@ -169,15 +169,16 @@ class CellNode(Node):
 
     The steps compute with *rows*, [1, columns, units] each, by names of their own. slices: rows
     that are channels of an input: (input, first channel). kept: rows that last from one row of
-    the inputs to the next: (integers before the first one, the row that becomes it; no step reads
-    the old one once that is made). steps: LutNode and BinaryNode on rows, in order. made: value of
+    the inputs to the next: (integers before the first one, or the input with them in its single
+    row, held as the row is unless their types differ; the row that becomes it; no step reads the
+    old one once that is made). steps: LutNode and BinaryNode on rows, in order. made: value of
     the graph -> the row that it consists of; a kept row stands for what it is before the steps.
     Such a value may go to a matrix whose sums are an input of the cell itself (`Graph.feedback`).
     """
 
     rows: dict[str, Value]
     slices: dict[str, tuple[str, int]]
-    kept: dict[str, tuple[NDArray[np.integer], str]]
+    kept: dict[str, tuple[NDArray[np.integer] | str, str]]
     steps: tuple[LutNode | BinaryNode, ...]
     made: dict[str, str]
 

@@ -22,6 +22,7 @@ _ACTIVATIONS = {
     "RNN": ["tanh"],
 }
 _TIME = 0  # the axis of the sequence
+_BATCH_FIRST, _Y_BATCH_FIRST = [1, 0, 2], [2, 0, 1, 3]  # orders of axes for layout=1
 
 
 def why_not(net: Net, op: Op) -> str | None:
@@ -32,11 +33,10 @@ def why_not(net: Net, op: Op) -> str | None:
 
 
 def _obstacles(net: Net, op: Op) -> Iterator[str]:
-    given, steps = op.attributes, net.shapes[op.inputs[0]][0]
+    given = op.attributes
+    steps = net.shapes[op.inputs[0]][1 if given.get("layout") else _TIME]
     if not all(net.is_constant(name) for name in op.inputs[1:4] if name):
         yield "its weights are computed at run time, so they cannot be programmed into crossbars"
-    if not all(net.is_constant(name) for name in op.inputs[5:7] if name):
-        yield "its initial state is computed at run time"
     lengths = op.input(4)
     if lengths and not (net.is_constant(lengths) and np.all(net.constant(lengths) == steps)):
         yield f"sequence_lens cuts its sequences of {steps} elements"
@@ -46,8 +46,6 @@ def _obstacles(net: Net, op: Op) -> Iterator[str]:
         yield f"clip={given['clip']:g} limits its sums"
     if given.get("input_forget"):
         yield "input_forget=1 couples two of its gates"
-    if given.get("layout"):
-        yield "layout=1 puts the batch before the sequence"
     wanted = _ACTIVATIONS[op.op_type] * len(_DIRECTIONS[_direction(op)])
     names = [text.decode() if isinstance(text, bytes) else text for text in
              given.get("activations") or wanted]  # fmt: skip
@@ -66,8 +64,9 @@ def write_recurrent(write: Writer) -> list[Op] | None:
         return None
     y, y_h, y_c = (op.outputs[at] if at < len(op.outputs) else "" for at in range(3))
     whole, last, last_c = [], [], []
+    x = _turned(write, op.inputs[0], "x") if _is_turned(op) else op.inputs[0]
     for number, is_reversed in enumerate(_DIRECTIONS[_direction(op)]):
-        cell = _cell(write, number, is_reversed)
+        cell = _cell(write, x, number, is_reversed)
         steps, batch, units = net.shapes[cell.output]
         wish = f"direction{number}"
         if y_h:
@@ -83,15 +82,33 @@ def write_recurrent(write: Writer) -> list[Op] | None:
         ("Y_h", last, y_h, 0),
         ("Y_c", last_c, y_c, 0),
     ):
-        if result:
+        if result and not _is_turned(op):
             write.add("Concat", parts, None, wish, result, axis=axis)
+        elif result:
+            sizes = list(net.shapes[parts[0]])
+            sizes[axis] *= len(parts)
+            joined = write.add("Concat", parts, sizes, f"{wish}/joined", axis=axis)
+            order = _Y_BATCH_FIRST if result == y else _BATCH_FIRST
+            write.add("Transpose", (joined,), None, wish, result, perm=order)
     return write.ops
 
 
-def _cell(write: Writer, number: int, is_reversed: bool) -> Op:
-    """The cell of one direction; adds it, and what reverses its input."""
+def _is_turned(op: Op) -> bool:
+    """Whether the batch comes before the sequence."""
+    return bool(op.attributes.get("layout"))
+
+
+def _turned(write: Writer, source: str, wish: str) -> str:
+    """Batch and first axis exchanged."""
+    first, second, *rest = write.net.shapes[source]
+    shape = (second, first, *rest)
+    return write.add("Transpose", (source,), shape, f"{wish}/turned", perm=_BATCH_FIRST)
+
+
+def _cell(write: Writer, x: str, number: int, is_reversed: bool) -> Op:
+    """The cell of one direction over ``x``; adds it, and what reverses its input."""
     net, op = write.net, write.op
-    steps, batch, _ = write.shape()
+    steps, batch, _ = net.shapes[x]
     weights, recurrent, bias = (_parameter(net, op, at, number) for at in (1, 2, 3))
     assert weights is not None, "the ONNX checker asks for weights"
     assert recurrent is not None, "and for those of the state"
@@ -108,7 +125,6 @@ def _cell(write: Writer, number: int, is_reversed: bool) -> Op:
         of_input, of_state = of_input + of_state - kept, kept
     else:
         of_input, of_state = of_input + of_state, np.zeros_like(of_state)
-    x = op.inputs[0]
     if is_reversed:
         x = _reversed(write, x, f"{wish}/x")
     inputs = [x, _weights(write, f"{wish}/w", weights)]
@@ -119,9 +135,7 @@ def _cell(write: Writer, number: int, is_reversed: bool) -> Op:
         inputs.append(_weights(write, f"{wish}/r{at}", recurrent[rows]))
         inputs.append(write.constant(f"{wish}/rb{at}", of_state[rows]))
     for row in cell.kept:
-        state = _parameter(net, op, 6 if row == "c" else 5, number)
-        values = np.zeros((batch, units), np.float32) if state is None else state
-        inputs.append(write.constant(f"{wish}/{row}", values))
+        inputs.append(_state(write, row, number, (batch, units)))
     outputs = [write.tensor(f"{wish}/{row}", (steps, batch, units)) for row in cell.held]
     made = Op(f"{op.name}/{wish}", op.op_type, tuple(inputs), tuple(outputs), {KIND: kind})
     write.ops.append(made)
@@ -132,6 +146,20 @@ def _parameter(net: Net, op: Op, at: int, number: int) -> Array | None:
     """What an optional constant input holds for one direction, in float32."""
     name = op.input(at)
     return net.constant(name)[number].astype(np.float32) if name else None
+
+
+def _state(write: Writer, row: str, number: int, shape: tuple[int, int]) -> str:
+    """What a row of the state holds before the first step: zeros if the model does not say."""
+    net, wish = write.net, f"direction{number}/{row}"
+    name = write.op.input(6 if row == "c" else 5)
+    if not name:
+        return write.constant(wish, np.zeros(shape, np.float32))
+    if net.is_constant(name):
+        values = net.constant(name).astype(np.float32)
+        return write.constant(wish, values[:, number] if _is_turned(write.op) else values[number])
+    source = _turned(write, name, wish) if _is_turned(write.op) else name
+    one = _slice(write, source, (number, number + 1, 0, 1), 1, f"{wish}/slice")
+    return write.reshape(one, shape, wish)
 
 
 def _weights(write: Writer, wish: str, weights: Array) -> str:

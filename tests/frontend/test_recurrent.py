@@ -37,7 +37,7 @@ def layers(draw: Any) -> Layer:
         units=draw(st.integers(1, 6)),
         direction=draw(st.sampled_from(["forward", "reverse", "bidirectional"])),
         bias=draw(st.booleans()),
-        state=draw(st.booleans()),
+        state=draw(st.sampled_from(["", "constant", "input"])),
         outputs=draw(st.lists(st.sampled_from(RESULTS[kind]), unique=True)),
         seed=draw(st.integers(0, 1000)),
         attributes=attributes,
@@ -63,9 +63,9 @@ def test_any_layer_is_the_integers_of_onnxruntime_and_near_the_float_layer(layer
 @pytest.mark.parametrize(
     "layer",
     [
-        Layer("LSTM", batch=2, state=True),
+        Layer("LSTM", batch=2, state="constant"),
         Layer("GRU", direction="bidirectional"),
-        Layer("GRU", attributes={"linear_before_reset": 1}, state=True),
+        Layer("GRU", attributes={"linear_before_reset": 1}, state="constant"),
         Layer("RNN", direction="reverse"),
     ],
     ids=lambda layer: layer.kind,
@@ -80,7 +80,7 @@ def test_every_node_of_the_graph_computes_what_onnxruntime_computes(layer: Layer
 
 @pytest.mark.parametrize("kind", sorted(RESULTS))
 def test_onnxruntime_computes_the_reference_alike_at_every_level(kind: str) -> None:
-    layer = Layer(kind, direction="bidirectional", state=True)
+    layer = Layer(kind, direction="bidirectional", state="constant")
     samples = layer.samples(1)
     reference = import_model(layer.model(), samples).reference
     results = []
@@ -174,7 +174,7 @@ LENGTHS = {"sequence_lens": np.array([4], np.int32)}
 def test_what_a_cell_cannot_do_stays_on_the_host_and_says_why(
     kind: str, attributes: dict[str, Any], inputs: dict[str, Any], reason: str
 ) -> None:
-    layer = Layer(kind, attributes=attributes, outputs=("Y",), state=True)
+    layer = Layer(kind, attributes=attributes, outputs=("Y",), state="constant")
     model = layer.model()
     given = model.graph.node[0].input
     given.extend([""] * (8 - len(given)))
@@ -192,7 +192,7 @@ def test_what_a_cell_cannot_do_stays_on_the_host_and_says_why(
 
 
 def test_lengths_and_peepholes_that_change_nothing_are_no_reason() -> None:
-    layer = Layer("LSTM", state=True, outputs=("Y",))
+    layer = Layer("LSTM", state="constant", outputs=("Y",))
     model = layer.model()
     node = model.graph.node[0]
     node.input[4] = "full"
@@ -203,15 +203,36 @@ def test_lengths_and_peepholes_that_change_nothing_are_no_reason() -> None:
     assert pimc.compile(model, host=False).verify()["equal"]
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("W", "its weights are computed at run time"), ("initial_h", "its initial state is computed")],
-)
-def test_what_is_known_only_at_run_time_stays_on_the_host(name: str, reason: str) -> None:
-    model = Layer("RNN", outputs=("Y",), state=True).model()
-    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
-    port = helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-    model.graph.initializer.remove(tensor)
+def test_weights_that_are_computed_stay_on_the_host() -> None:
+    model = Layer("RNN", outputs=("Y",)).model()
+    tensor = model.graph.initializer.pop(0)
+    port = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
     model.graph.input.append(port)
     (stay,) = pimc.compile(model).report["placement"]["on_host"]
-    assert reason in stay["reason"]
+    assert "its weights are computed at run time" in stay["reason"]
+
+
+def test_a_state_can_be_handed_from_one_run_to_the_next() -> None:
+    layer = Layer("LSTM", state="input", steps=4)
+    program, samples = compiled(layer), layer.samples()
+    first = program.run(samples)
+    shape = samples["initial_h"].shape
+    states = {"initial_h": first["Y_h"].reshape(shape), "initial_c": first["Y_c"].reshape(shape)}
+    again = program.run(samples | states)
+    assert not np.array_equal(first["Y"], again["Y"])
+
+
+def test_with_the_batch_before_the_sequence_the_integers_are_the_same() -> None:
+    first = Layer("LSTM", batch=2, direction="bidirectional", outputs=("Y", "Y_h"))
+    turned = first.model()
+    turned.graph.node[0].attribute.append(helper.make_attribute("layout", 1))
+    (port,), samples = turned.graph.input, first.samples()
+    port.CopyFrom(helper.make_tensor_value_info("x", 1, [first.batch, first.steps, first.inputs]))
+    for output, sizes in zip(turned.graph.output, ([2, 6, 2, 5], [2, 2, 5]), strict=True):
+        output.CopyFrom(helper.make_tensor_value_info(output.name, 1, sizes))
+    data = {"x": samples["x"].swapaxes(1, 2)}
+    program = pimc.compile(turned, calibration=data, host=False)
+    assert program.verify(data)["equal"]
+    expected, found = compiled(first).run(samples), program.run(data)
+    assert np.array_equal(found["Y"], expected["Y"].transpose(0, 3, 1, 2, 4))
+    assert np.array_equal(found["Y_h"], expected["Y_h"].swapaxes(1, 2))

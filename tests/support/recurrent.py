@@ -18,7 +18,11 @@ RESULTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")
 
 @dataclass(frozen=True)
 class Layer:
-    """One LSTM, GRU or RNN. outputs: those of its results that the model gives."""
+    """One LSTM, GRU or RNN.
+
+    state: "" for none before the first step, "constant", or "input" for inputs of the model.
+    outputs: those of its results that the model gives.
+    """
 
     kind: str
     steps: int = 6
@@ -27,7 +31,7 @@ class Layer:
     units: int = 5
     direction: str = "forward"
     bias: bool = True
-    state: bool = False
+    state: str = ""
     outputs: Sequence[str] = ()
     seed: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -39,8 +43,13 @@ class Layer:
     def model(self) -> onnx.ModelProto:
         """Input x [steps, batch, inputs], weights as constants."""
         constants = self._constants()
+        ports = {"x": (self.steps, self.batch, self.inputs)}
+        if self.state == "input":
+            states = [name for name in constants if name.startswith("initial")]
+            ports |= {name: constants.pop(name).shape for name in states}
         names = ["W", "R", "B", "", "initial_h", "initial_c"]
-        inputs = ["x", *(name if name in constants else "" for name in names)]
+        known = {*constants, *ports}
+        inputs = ["x", *(name if name in known else "" for name in names)]
         while not inputs[-1]:
             inputs.pop()
         wanted = self.outputs or RESULTS[self.kind]
@@ -60,7 +69,7 @@ class Layer:
         graph = helper.make_graph(
             [node],
             "layer",
-            [value("x", TensorProto.FLOAT, [self.steps, self.batch, self.inputs])],
+            [value(name, TensorProto.FLOAT, shape) for name, shape in ports.items()],
             [value(name, TensorProto.FLOAT, shapes[name]) for name in results if name],
             [numpy_helper.from_array(array, name) for name, array in constants.items()],
         )
@@ -85,7 +94,11 @@ class Layer:
         }
 
     def samples(self, count: int = 16) -> dict[str, Floats]:
-        """Random sequences; a leading size of 1 counts as the batch."""
+        """Random inputs of the model; a leading size of 1 counts as the batch."""
         random = np.random.default_rng([self.seed, 1])
-        shape = (count, *[self.steps][self.steps == 1 :], self.batch, self.inputs)
-        return {"x": random.normal(0, 1, shape).astype(np.float32)}
+        found = {}
+        for port in self.model().graph.input:
+            sizes = [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+            shape = (count, *sizes[sizes[0] == 1 :])
+            found[port.name] = random.normal(0, 1, shape).astype(np.float32)
+        return found

@@ -23,9 +23,9 @@ from pimc.frontend.weights import largest_sum, matching, quantize_layer
 
 WIDE = "s32"
 _BITS = 24  # of the whole numbers that float32 holds
-_FUNCTIONS: dict[str, tuple[Callable[[Array], Array], QParams]] = {
-    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), QParams(np.float32(1 / 256), -128)),
-    "Tanh": (np.tanh, QParams(np.float32(1 / 128), 0)),
+_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Tanh": np.tanh,
 }
 _REACH = {"Sigmoid": 6.0, "Tanh": 3.5}  # beyond, a step of the result in 8 bits is the most to err
 
@@ -85,7 +85,8 @@ class _Layer:
     def _choose_params(self, grid: QParams, states: list[str]) -> None:
         """Parameters of all rows but the gates' products of the state."""
         build, cell = self.build, self.cell
-        largest = max(float(np.abs(build.net.constant(name)).max(initial=0)) for name in states)
+        ranges = [self._first_range(name) for name in states]
+        largest = max(abs(limit) for limits in ranges for limit in limits)
         state = _grid(self.steps + largest + 2)  # each step adds at most 1 to a state
         tensors = dict(zip(cell.held, self.op.outputs, strict=True))
         readers = {name: step.op for step in cell.steps for name in step.inputs}
@@ -97,22 +98,32 @@ class _Layer:
                 held, reach = build.qparams[tensors[row]], _REACH.get(readers.get(row, ""))
                 self.params[row] = held if reach is None else _cut(held, reach)
             elif step.op in _FUNCTIONS:
-                self.params[row] = _FUNCTIONS[step.op][1]
+                self.params[row] = _grid(1.0)
             elif step.op != "MatMul" and not self.products & set(step.inputs):
                 self.params[row] = state
-        for (row, following), name in zip(cell.kept.items(), states, strict=True):
+        for (row, following), limits in zip(cell.kept.items(), ranges, strict=True):
             if self.params[following].dtype != WIDE:
-                self.params[following] = _with(self.params[following], build.net.constant(name))
+                self.params[following] = _with(self.params[following], *limits)
             self.params[row] = self.params[following]
 
-    def _first_row(self, row: str, constant: str) -> tuple[str, str]:
-        """What a kept row holds before the first step: its name in the body, its constant."""
-        held, real = self.params[row], self.build.net.constant(constant)
-        if held.dtype == WIDE:
-            values: Array = np.rint(real / np.float64(held.scale)).astype(np.int32)
-        else:
-            values = held.quantize(real)
-        return self._name(row), self.build.constant(f"{constant}_quantized", values)
+    def _first_range(self, name: str) -> tuple[float, float]:
+        """Limits of a state before the first step."""
+        if not self.build.net.is_constant(name):
+            return _range(self.build.qparams[name])
+        values = self.build.net.constant(name)
+        return float(values.min(initial=0)), float(values.max(initial=0))
+
+    def _first_row(self, row: str, source: str) -> tuple[str, str]:
+        """A kept row's name in the body, and a tensor with what it holds before the first step."""
+        build, held, inner = self.build, self.params[row], self._name(row)
+        if build.net.is_constant(source):
+            values = _integers(build.net.constant(source), held)
+            return inner, build.constant(f"{source}_quantized", values)
+        real = build.dequantize(source, f"{self.op.name}/{row}")
+        outside = build.unique(f"{inner}_first")
+        build.declare_as(outside, (self.batch, self.units), self._type(row))
+        self._hold(build.nodes, real, row, outside)
+        return inner, outside
 
     # ------------------------------------------------------------------ pieces of the body
     def _name(self, row: str) -> str:
@@ -203,12 +214,20 @@ class _Layer:
         if step.op == "Mul":  # a Sum of one hinders onnxruntime's fusions (decision 0001)
             reals[0] = self._between("Sum", reals[:1], row)
         real = self._between("Sum" if step.op == "Add" else step.op, reals, row)
+        self._hold(self.nodes, real, row, self.names[row])
+
+    def _hold(self, nodes: list[onnx.NodeProto], real: str, row: str, output: str) -> None:
+        """Add the nodes that make the integers of a row from a float tensor."""
+        parameters = self._parameters(row)
         if self.params[row].dtype != WIDE:
-            self._node("QuantizeLinear", [real, *self._parameters(row)], self.names[row])
+            nodes.append(helper.make_node("QuantizeLinear", [real, *parameters], [output], output))
             return
-        steps = self._between("Div", [real, *self._parameters(row)], row)
-        whole = self._between("Round", [steps], row)
-        self._node("Cast", [whole], self.names[row], to=TensorProto.INT32)
+        steps, whole = (self.build.unique(f"{output}_{end}") for end in ("steps", "whole"))
+        nodes += [
+            helper.make_node("Div", [real, *parameters], [steps], steps),
+            helper.make_node("Round", [steps], [whole], whole),
+            helper.make_node("Cast", [whole], [output], output, to=TensorProto.INT32),
+        ]
 
     def _parameters(self, row: str) -> list[str]:
         """Scale, and zero point of what has one."""
@@ -223,7 +242,7 @@ class _Layer:
         source, result = self.params[step.inputs[0]], self.params[row]
         low, high = source.limits
         real = (np.arange(low, high + 1) - source.zero) * np.float64(source.scale)
-        table = result.quantize(_FUNCTIONS[step.op][0](real))
+        table = _integers(_FUNCTIONS[step.op](real), result)
         wide = self._between("Cast", [given], row, to=TensorProto.INT32)
         first = self.build.constant(f"{self.op.output}_first", np.int32(low))
         index = self._between("Sub", [wide, first], row)
@@ -278,16 +297,22 @@ def _grid(largest: float) -> QParams:
     return QParams(np.float32(2.0 ** (exponent - _BITS)), 0, WIDE)
 
 
+def _integers(real: Array, held: QParams) -> Array:
+    """Real values as they are held."""
+    if held.dtype != WIDE:
+        return held.quantize(real)
+    return np.rint(real / np.float64(held.scale)).astype(np.int32)
+
+
 def _cut(held: QParams, reach: float) -> QParams:
     """The parameters for the part of a range that lies within -reach..reach."""
     low, high = _range(held)
     return from_range(max(low, -reach), min(high, reach), held.dtype)
 
 
-def _with(held: QParams, first: Array) -> QParams:
-    """The parameters for a range and the values before the first step."""
+def _with(held: QParams, least: float, most: float) -> QParams:
+    """The parameters for a range and what lies between two further values."""
     low, high = _range(held)
-    least, most = float(first.min(initial=0)), float(first.max(initial=0))
     if low <= least and most <= high:
         return held
     return from_range(min(low, least), max(high, most), held.dtype)

@@ -197,5 +197,10 @@ def _renamed_results(node: Node, names: dict[str, str]) -> dict[str, Any]:
         return {"outputs": tuple(names.get(name, name) for name in node.outputs)}
     if isinstance(node, CellNode):
         slices = {row: (names.get(name, name), at) for row, (name, at) in node.slices.items()}
-        return {"slices": slices, "made": {names.get(n, n): row for n, row in node.made.items()}}
+        kept = {
+            row: (names.get(first, first) if isinstance(first, str) else first, following)
+            for row, (first, following) in node.kept.items()
+        }
+        made = {names.get(name, name): row for name, row in node.made.items()}
+        return {"slices": slices, "kept": kept, "made": made}
     return {}

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from passes.graph import BinaryNode, CellNode, LutNode, MatrixNode, Value
 from pimc.frontend.lower.matrix import bias_of, centred
 from pimc.frontend.lower.model import ReferenceModel, attributes, reads_of
 from pimc.frontend.lower.state import Info, State
-from pimc.frontend.net import DTYPE_NAMES, QParams
+from pimc.frontend.net import DTYPE_NAMES, INT_NAMES, QParams
 
 _BINARY = {"Sum": "add", "Sub": "sub", "Mul": "mul"}
 _WIDE = "s32"
@@ -118,20 +119,38 @@ class _Cell:
         self.slices: dict[str, tuple[str, int]] = {}
         self.steps: list[LutNode | BinaryNode] = []
         self.rows: dict[str, Value] = {}
-        self.first = dict(zip(names[:count], map(model.array, scan.input[:count]), strict=True))
-        for name, values in self.first.items():
-            self._add_row(name, DTYPE_NAMES.get(values.dtype, _WIDE))
+        self.first = {
+            name: self._first(model, tensor)
+            for name, tensor in zip(names[:count], scan.input[:count], strict=True)
+        }
+        for value in self.body.input[:count]:
+            self._add_row(value.name, INT_NAMES.get(value.type.tensor_type.elem_type, _WIDE))
 
     def node(self, scan: onnx.NodeProto) -> CellNode:
         """The finished node; its first result is that of the body."""
         made = {self._made(row): self._short(row) for row in self.outside if self._is_row(row)}
         kept = {
-            self._short(name): (self.first[name].reshape(self.shape), self._short(following))
+            self._short(name): (self.first[name], self._short(following))
             for name, following in self.kept.items()
         }
         output = next(name for name in made if made[name] not in kept)
         inputs, steps = tuple(self.inputs), tuple(self.steps)
         return CellNode(scan.name, inputs, output, self.rows, self.slices, kept, steps, made)
+
+    def _first(self, model: ReferenceModel, tensor: str) -> NDArray[np.integer] | str:
+        """Integers before the first step, or the value that has them, maybe in other parameters."""
+        if model.is_constant(tensor):
+            return np.asarray(model.array(tensor)).reshape(self.shape)
+        if tensor not in self.state.held:  # a wide row: Cast of Round of Div of DequantizeLinear
+            maker = model.makers[tensor]
+            while maker.op_type != "DequantizeLinear":
+                maker = model.makers[maker.input[0]]
+            known = model.qparams(maker.input[1], maker.input[2])
+            source = self.state.value_of(maker.input[0], 1)
+            self.inputs.append(self.state.with_qparams(source, known))
+        else:
+            self.inputs.append(self.state.value_of(tensor, 1))
+        return self.inputs[-1]
 
     def split(self, value: str, sums: str) -> None:
         """Take a value with gates side by side, ``sums`` in the body, for an input."""
@@ -148,7 +167,7 @@ class _Cell:
         elif node.op_type == "Gather":
             table = self.inner.array(node.input[0])
             source = makers[makers[node.input[1]].input[0]].input[0]
-            self._add_row(output, DTYPE_NAMES[table.dtype])
+            self._add_row(output, DTYPE_NAMES.get(table.dtype, _WIDE))
             name = self._short(output)
             self.steps.append(LutNode(name, (self._short(source),), name, table))
         elif node.op_type == "QuantizeLinear":
