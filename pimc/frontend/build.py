@@ -36,7 +36,8 @@ class FrontendOptions:
     input_shapes: full shape by input name, for inputs with dynamic axes besides the batch.
     calibration_method: how ranges come from data. per_channel: a weight scale per output channel.
     seed: of the random calibration data that is drawn when none is given. use_host: let the host
-    run what the chip cannot; else such a model is refused.
+    run what the chip cannot; else such a model is refused. is_reference: the model is the
+    ``reference.onnx`` of a program, which is taken as it is.
     """
 
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class FrontendOptions:
     per_channel: bool = True
     seed: int = 0
     use_host: bool = True
+    is_reference: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,8 @@ def import_shapes(
     file = None if isinstance(model, onnx.ModelProto | bytes) else str(model)
     try:
         loaded = load_model(model)
+        if options.is_reference:
+            return [Imported(_relowered(loaded), loaded, loaded) for _ in shapes]
         if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
             loaded = upgraded(loaded)
         refuse_other_types(loaded)
@@ -104,6 +108,15 @@ def import_shapes(
         ]
     except PimError as error:
         raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
+
+
+def _relowered(reference: onnx.ModelProto) -> Graph:
+    """The graph of a model that should be a reference; another may lack anything."""
+    try:
+        return lower(reference)
+    except (AssertionError, AttributeError, LookupError, StopIteration, ValueError) as error:
+        text = "the model is not a reference model as pimc writes them"
+        raise PimError(Diagnostic("F204", text)) from error
 
 
 def _prepared(

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from isa.diagnostics import PimError
 from pimc.driver import Compiled, CompileOptions, compile_model
+from pimc.frontend.build import FrontendOptions
 from pimc.model_files import reference_file
 from pimc.report.sheet import Sheet, load_sheet, make_sheet
 
@@ -79,7 +80,8 @@ def dense_baseline(path: Path, sheet: Sheet) -> Baseline:
 
 def _compile_plainly(model: Path, sheet: Sheet) -> Compiled:
     clips = sheet.compiled.get("may_clip") is True
-    options = CompileOptions(mapping=PLAIN, allow_clipping=clips)
+    frontend = FrontendOptions(is_reference=True)
+    options = CompileOptions(frontend, mapping=PLAIN, allow_clipping=clips)
     try:
         return compile_model(str(model), sheet.target, None, options)
     except PimError as error:

@@ -16,11 +16,12 @@ from support.recurrent import RESULTS, Layer
 
 import pimc
 from isa.catalog import Mvm
+from isa.diagnostics import PimError
 from isa.program import Loop, Program, walk
 from isa.target import load_target
 from passes.graph import CellNode
 from passes.stages import fuse, may_replicate
-from pimc.frontend.build import import_model
+from pimc.frontend.build import FrontendOptions, import_model
 
 
 @st.composite
@@ -93,6 +94,16 @@ def test_onnxruntime_computes_the_reference_alike_at_every_level(kind: str) -> N
     for others in results[1:]:
         for ours, theirs in zip(results[0], others, strict=True):
             assert np.array_equal(ours, theirs)
+
+
+def test_the_reference_is_read_back_as_the_graph_that_it_was_made_for() -> None:
+    layer = Layer("GRU", direction="bidirectional")
+    first = import_model(layer.model(), layer.samples())
+    again = import_model(first.reference, options=FrontendOptions(is_reference=True))
+    assert [node.name for node in again.graph.nodes] == [node.name for node in first.graph.nodes]
+    assert again.graph.values == first.graph.values
+    with pytest.raises(PimError, match="not a reference model"):
+        import_model(layer.model(), options=FrontendOptions(is_reference=True))
 
 
 def compiled(layer: Layer, **options: Any) -> pimc.api.CompiledProgram:
