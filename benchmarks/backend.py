@@ -4,7 +4,8 @@
 
 A case passes when the program equals onnxruntime on the integer model (0 LSB) and every output is
 within STEPS quantization steps of the stored one (outputs of 8-bit integers: equal). `--cases`
-prints a line per case with its error in steps; nothing that is refused counts as passed.
+prints a line per case with its error in steps; nothing that is refused counts as passed. Cases
+whose weights are inputs, which are bound to the values of the run, are counted on their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import traceback
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ Case = tuple[str, onnx.ModelProto, list[Any], list[Any]]
 class Outcome:
     """passed, far (from the stored values), unequal (to onnxruntime), refused or failed.
 
-    steps: largest error in steps of the output. on_crossbars: some layer is.
+    steps: largest error in steps of the output. on_crossbars: some layer is. bound: weights stood
+    among the inputs.
     """
 
     kind: str
     reason: str = ""
     steps: float = 0.0
     on_crossbars: bool = False
+    bound: bool = False
 
 
 def cases(name: str) -> Iterator[Case]:
@@ -80,7 +83,7 @@ def attempt(case: Case) -> Outcome:
     except Exception:  # what a user would see as a traceback is what this looks for
         return Outcome("failed", traceback.format_exc().strip().splitlines()[-1])
     assert rep.program is not None
-    return judge(rep, results, outputs)
+    return replace(judge(rep, results, outputs), bound=bool(rep.weights))
 
 
 def judge(rep: PimcRep, results: Any, outputs: list[Any]) -> Outcome:
@@ -114,16 +117,18 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in chosen:
         counts, reasons = Counter[str](), defaultdict[str, Counter[str]](Counter)
-        crossbars = 0
+        crossbars = bound = 0
         for case in cases(name):
             found = attempt(case)
             counts[found.kind] += 1
             crossbars += found.kind == "passed" and found.on_crossbars
+            bound += found.kind == "passed" and found.on_crossbars and found.bound
             reasons[found.kind][found.reason] += 1
             if "--cases" in sys.argv or found.kind in ("failed", "unequal"):
                 print(f"{found.kind:8} {found.steps:8.2f} {case[0]} {found.reason}", flush=True)
         total = sum(counts.values())
-        print(f"{name}: {total} cases, {dict(counts)}, passed on crossbars: {crossbars}")
+        print(f"{name}: {total} cases, {dict(counts)}, passed on crossbars: {crossbars}", end="")
+        print(f", of these with weights among the inputs: {bound}")
         for reason, count in reasons["refused"].most_common(40):
             print(f"  refused {count:4} {reason}")
 

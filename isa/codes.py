@@ -114,6 +114,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "`--input-shape` names an input that the model does not have, or contradicts the shape "
         "that the model fixes.",
     ),
+    "F208": Code(
+        "input cannot be bound",
+        "`--bind` gives values for something that is no input of the model, or values of another "
+        "shape or type than the input has.",
+    ),
     "F210": Code(
         "unsupported operator",
         "The operator has no form on the machine. `pimc ops` lists the supported ones.",
@@ -247,6 +252,11 @@ RUNTIME: Final[dict[str, Code]] = {
         "no program for this input shape",
         "A folder of programs for several input shapes takes the one that the samples, or "
         "`--input-shape`, ask for. The message names the shapes there are.",
+    ),
+    "R707": Code(
+        "samples of an input that was bound",
+        "An input of the model was given values by `pimc compile --bind`, so it is a weight that "
+        "the crossbars hold and no input of the program. Other values need another compile.",
     ),
     "R710": Code(
         "region out of bounds",

@@ -38,7 +38,7 @@ from pimc.driver import CompileOptions, compile_model
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
 from pimc.host import host_of
-from pimc.model_files import load_models, load_report, model_files, reference_file
+from pimc.model_files import load_models, load_report, model_files, reference_file, refuse_bound
 from runtime.counters import Counters
 from runtime.machine import Machine
 from runtime.phased import PhasedMachine, machine_of
@@ -109,6 +109,7 @@ class CompiledProgram:
     def run_and_count(self, feeds: Samples, jobs: int = 1) -> tuple[dict[str, Array], Counters]:
         """As ``run``, and what happened on the machine, over all samples and by layer."""
         given = {name: array for name, array in arrays_of(feeds).items() if name != LABELS}
+        refuse_bound(self.report, given)
         check_feeds(self.program, given)
         if self._machine is None:
             self._machine = machine_of(self.whole, self.target, host_of(self.whole))
@@ -137,6 +138,7 @@ class CompiledProgram:
                 )
             )
         feeds = random_feeds(self.program, DEFAULT_SAMPLES, 0) if data is None else arrays_of(data)
+        refuse_bound(self.report, feeds)
         found = verify_program(
             self.whole, self.target, self.reference, self.float_model, feeds, per_layer
         )
@@ -164,6 +166,7 @@ def compile(
     seed: int = 0,
     compress: Sequence[str] = (),
     host: bool = True,
+    bind: Samples | None = None,
 ) -> CompiledProgram:
     """Compile a float, QDQ or QOperator model for a target; the result is verified and proved.
 
@@ -173,14 +176,21 @@ def compile(
     fits. place: of the cores on the mesh, "none", "descent", "faq" or "best". compress: lossy
     changes of the weights, as `pimc compress` reads them; the report says what they left.
     phases: "auto" to run a model that does not fit in parts, chosen for batches of ``batch``.
-    host: let onnxruntime run what the chip cannot, else refuse it.
+    host: let onnxruntime run what the chip cannot, else refuse it. bind: values of inputs that are
+    weights, by name, or an npz file: they become constants, which crossbars can hold.
     Raises PimError with all findings of the stage that refuses.
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     samples = None if calibration is None else arrays_of(calibration)
     if samples is not None:
         samples.pop(LABELS, None)
-    frontend = FrontendOptions(input_shapes or {}, calibration_method, seed=seed, use_host=host)
+    frontend = FrontendOptions(
+        input_shapes or {},
+        calibration_method,
+        seed=seed,
+        use_host=host,
+        bind={} if bind is None else arrays_of(bind),
+    )
     specs = tuple(parse_compression(spec) for spec in compress)
     options = CompileOptions(
         frontend, mapping, tiles, allow_clipping, specs, place=place, phases=phases, batch=batch

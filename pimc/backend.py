@@ -4,24 +4,28 @@
     outputs = pimc.backend.run_model(model, [x])
 
 A float network is quantized, so its results differ from float ones by rounding; the ranges come
-from the inputs of the first run. Graph inputs that only serve as parameters (weights, shapes,
-axes) are bound to the values of that run, because crossbars are programmed before they compute.
+from the inputs of the first run. Graph inputs that only serve as parameters are bound to the values
+of that run, as `pimc compile --bind` does, because crossbars are programmed before they compute:
+weights of layers (`PimcRep.weights` names them), and shapes, axes and limits. A run with other
+values of theirs compiles anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from isa.diagnostics import PimError
 from isa.target import DEFAULT_TARGET
 from pimc import api
 from pimc.data import Array
+from pimc.frontend.bound import free_inputs, weight_inputs
 from pimc.frontend.build import FrontendOptions, import_model
 from pimc.frontend.net import OPSET
 from pimc.frontend.normalize import IR_VERSION
@@ -34,12 +38,18 @@ _SYMMETRIC = frozenset(
 
 
 class PimcRep(BackendRep):
-    """A model that is compiled when its first inputs are known."""
+    """A model that is compiled when its first inputs are known.
+
+    bound: the parameters that stood among the inputs, as the crossbars or the program hold them.
+    weights: those that are weights of layers. compiles: how often the model was compiled.
+    """
 
     def __init__(self, model: onnx.ModelProto, target: str) -> None:
         self.model, self.target = model, target
         self.program: api.CompiledProgram | None = None
-        self._bound: dict[str, Array] = {}
+        self.bound: dict[str, Array] = {}
+        self.weights: list[str] = []
+        self.compiles = 0
 
     def run(self, inputs: Any, **kwargs: Any) -> Any:
         """Outputs in the model's order, as a tuple with field names.
@@ -48,7 +58,8 @@ class PimcRep(BackendRep):
         PimError when the model is refused.
         """
         feeds = self._by_name(inputs)
-        if self.program is None:
+        held = self.bound.items()
+        if self.program is None or not all(np.array_equal(feeds[n], a) for n, a in held):
             self._compile(feeds)
         assert self.program is not None
         given = {t.onnx_name: (t.batched, feeds[t.onnx_name]) for t in self.program.input_tensors}
@@ -73,10 +84,12 @@ class PimcRep(BackendRep):
         return dict(zip(names, map(np.asarray, given), strict=True))
 
     def _compile(self, feeds: Mapping[str, Array]) -> None:
-        model = with_parameters(self.model, feeds)
-        ports = {value.name for value in model.graph.input}
-        data = {name: array for name, array in feeds.items() if name in ports}
-        values = import_model(model, None, _CHIP_ALONE).graph.values
+        ranks = {name: array.ndim for name, array in feeds.items()}
+        self.weights = weight_inputs(self.model, ranks)
+        self.bound = {name: feeds[name] for name in parameters(self.model, self.weights)}
+        options = replace(_CHIP_ALONE, bind=self.bound)
+        values = import_model(self.model, None, options).graph.values
+        data = {name: array for name, array in feeds.items() if name not in self.bound}
         batched = {name: values[name].batched for name in data if name in values}
         calibration = {
             name: array if batched.get(name, True) else array[None]
@@ -84,31 +97,27 @@ class PimcRep(BackendRep):
             if array.dtype.kind == "f"
         }
         self.program = api.compile(
-            model, self.target, calibration or None, tiles="auto", host=False
+            self.model,
+            self.target,
+            calibration or None,
+            tiles="auto",
+            host=False,
+            bind=self.bound,
         )
+        self.compiles += 1
 
 
-def with_parameters(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy in which inputs that are only parameters of operators have become initializers."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
+def parameters(model: onnx.ModelProto, weights: Sequence[str]) -> list[str]:
+    """The free inputs that are bound: weights, and what only tells operators what to do."""
     data = {
         name
-        for node in graph.node
+        for node in model.graph.node
         for at, name in enumerate(node.input)
         if at == 0 or node.op_type in _SYMMETRIC
     }
-    known = {tensor.name for tensor in graph.initializer}
-    free = [value for value in graph.input if value.name not in known]
-    parameters = [value for value in free if value.name in feeds and value.name not in data]
-    if len(parameters) == len(free):
-        return copy  # an embedding: its numbers stand second and are the data
-    for value in parameters:
-        graph.initializer.append(numpy_helper.from_array(feeds[value.name], value.name))
-        graph.input.remove(value)
-    copy.ir_version = max(copy.ir_version, 4)  # before, every initializer had to be an input
-    return copy
+    free = free_inputs(model)
+    found = [name for name in free if name in weights or name not in data]
+    return [] if len(found) == len(free) else found  # an embedding: its numbers stand second
 
 
 class PimcBackend(Backend):
@@ -116,9 +125,18 @@ class PimcBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the frontend takes the model as it is, without bound parameters."""
+        """Whether the frontend takes the model, with weights of ones where they are inputs."""
+        ports = {value.name: value.type.tensor_type for value in model.graph.input}
+        ranks = {name: len(port.shape.dim) for name, port in ports.items()}
+        ones = {
+            name: np.ones(
+                [dim.dim_value or 1 for dim in ports[name].shape.dim],
+                helper.tensor_dtype_to_np_dtype(ports[name].elem_type),
+            )
+            for name in weight_inputs(model, ranks)
+        }
         try:
-            import_model(model, None, _CHIP_ALONE)
+            import_model(model, None, replace(_CHIP_ALONE, bind=ones))
         except PimError:
             return False
         return True

@@ -69,6 +69,20 @@ def read_data(path: str | Path, samples: int | None = None) -> Feeds:
     return arrays
 
 
+def read_array(path: str | Path) -> Array:
+    """The array of an npy file, read as carefully as one of an npz file. Raises PimError R702."""
+    file = Path(path)
+    at = Location(str(file))
+    if not file.is_file():
+        raise PimError(Diagnostic("R702", f"no file `{file}`", at, "give an .npy file"))
+    try:
+        with file.open("rb") as stream:
+            return _read_array(stream, file.stat().st_size, None)
+    except _DAMAGE as error:
+        message = f"`{file.name}` is no readable npy file: {error}"
+        raise PimError(Diagnostic("R702", message, at)) from error
+
+
 def _read_member(
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,

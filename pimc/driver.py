@@ -29,9 +29,10 @@ from passes.schedule import Schedule
 from pimc.capacity import fit_tables, instruction_warnings
 from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
+from pimc.frontend.bound import with_bound
 from pimc.frontend.build import FrontendOptions, Imported, import_shapes
 from pimc.frontend.load import ModelSource, load_model
-from pimc.model_files import model_files
+from pimc.model_files import bound_report, model_files
 from pimc.placement import placement
 from pimc.proof import check_conversions, check_reconstruction, dense_columns
 from pimc.replication import DEFAULT_POLICY, choose_copies
@@ -159,6 +160,8 @@ def _compiled(
         cores = tuple(core for program in programs for core in program.cores)
         check_reconstruction(replace(programs[0], cores=cores), imported.graph)
     report = _report(programs, target, imported, options, phase)
+    if options.frontend.bind:
+        report["bound"] = bound_report(options.frontend.bind)
     if lossy is not None:
         report["compression"] = lossy.as_json()
     return Compiled(
@@ -286,10 +289,11 @@ def _imported(
             Diagnostic("U951", "compression refits on samples; there are none", hint=hint)
         )
     with phase("compress"):
-        original = load_model(model)
+        original = with_bound(load_model(model), options.frontend.bind)
         done = compress(original, calibration[0], options.compress)
     with phase("import"):
-        imported = import_shapes(done.model, shapes, calibration, options.frontend)
+        frontend = replace(options.frontend, bind={})
+        imported = import_shapes(done.model, shapes, calibration, frontend)
     return [replace(each, float_model=original) for each in imported], done.report
 
 

@@ -14,16 +14,19 @@ Of several input shapes ``float.onnx`` and ``report.json`` belong to all, and th
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
 from onnx.external_data_helper import load_external_data_for_model, set_external_data
 
 from isa.container import shape_number, shapes_folder
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from pimc.data import Array
 
 REFERENCE_FILE: Final = "reference.onnx"
 FLOAT_FILE: Final = "float.onnx"
@@ -119,6 +122,31 @@ def load_report(folder: Path) -> dict[str, Any]:
     if not isinstance(report, dict):
         raise _damaged(file, "expected a JSON object")
     return report
+
+
+def bound_report(values: Mapping[str, Array]) -> dict[str, Any]:
+    """What the report says about inputs that were bound to values."""
+    return {
+        name: {
+            "dtype": str(array.dtype),
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
+        }
+        for name, array in values.items()
+    }
+
+
+def refuse_bound(report: Mapping[str, Any], feeds: Iterable[str]) -> None:
+    """Raise PimError R707 for samples of inputs that were bound when the program was compiled."""
+    bound, findings = report.get("bound", {}), Findings()
+    for name in feeds:
+        if isinstance(bound, dict) and name in bound:
+            findings.error(
+                "R707",
+                f"weight input `{name}` was bound at compile; the crossbars hold its values",
+                hint="leave it out of the samples, or compile again with other values for `--bind`",
+            )
+    findings.raise_if_any()
 
 
 def _damaged(file: Path, why: str) -> PimError:

@@ -16,6 +16,7 @@ from pimc.commands.options import (
     check_place,
     json_option,
     quiet_option,
+    read_bindings,
     read_shapes,
     read_target,
     read_tiles,
@@ -58,6 +59,13 @@ if TYPE_CHECKING:
     "input that was named before starts another one, and each shape gets a program of its own; "
     "all share the weights. Two shapes of two inputs: --input-shape ids=1,16,mask=1,16 "
     "--input-shape ids=1,32,mask=1,32.",
+)
+@click.option(
+    "--bind",
+    multiple=True,
+    metavar="FILE.npz|NAME=FILE.npy",
+    help="Values of inputs that are weights: they become constants, which crossbars can hold. All "
+    "arrays of an npz file by their names, or one. Repeatable.",
 )
 @click.option(
     "--mapping",
@@ -146,7 +154,9 @@ def compile_command(**arguments: Any) -> None:
 
     sets, compiled = _compile(arguments)
     feeds = _samples(compiled, sets)
-    inputs = input_hashes((arguments["model"], *arguments["calib"], *arguments["data"]))
+    weights = [text.rpartition("=")[2] for text in arguments["bind"]]
+    files = (arguments["model"], *arguments["calib"], *arguments["data"], *weights)
+    inputs = input_hashes(files)
     is_equal = True
     for one, samples in zip(compiled, feeds, strict=True):
         one.report["inputs"] = inputs
@@ -190,6 +200,7 @@ def _compile(arguments: dict[str, Any]) -> tuple[list[Feeds], tuple[Compiled, ..
         calibration_method=arguments["calib_method"],
         seed=arguments["seed"],
         use_host=not arguments["no_host"],
+        bind=read_bindings(arguments["bind"]),
     )
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
     options = CompileOptions(

@@ -19,6 +19,7 @@ _CELLS: Final = {
 def show_compiled(report: dict[str, Any]) -> None:
     click.echo(f"{report['program']}: {report['layers']} weight layers on {report['target']}")
     show_table((*SIZES, "seconds"), [(*_sizes(report), report["compile_s"])])
+    _show_bound(report)
     if "compression" in report:
         _show_compression(report["compression"])
     from pimc.placement import placement_lines
@@ -43,6 +44,7 @@ def show_shapes(report: dict[str, Any]) -> None:
     )
     rows = [(name, *_sizes(each)) for name, each in zip(names, programs, strict=True)]
     show_table(("input shape", *SIZES), rows)
+    _show_bound(programs[0])
     if "compression" in programs[0]:
         _show_compression(programs[0]["compression"])
     for name, each in zip(names, programs, strict=True):
@@ -70,6 +72,13 @@ def _sizes(report: dict[str, Any]) -> tuple[Any, ...]:
     cores = f"{report['cores']} of {report['cores_available']}"
     names = ("crossbars", "ou_blocks", "stored_columns", "instructions")
     return (cores, *(report[name] for name in names))
+
+
+def _show_bound(report: dict[str, Any]) -> None:
+    bound = report.get("bound", {}).items()
+    if bound:
+        texts = (f"`{n}` [{', '.join(map(str, found['shape']))}]" for n, found in bound)
+        click.echo(f"bound: {', '.join(texts)}; no inputs of the program any more")
 
 
 def _show_compression(done: dict[str, Any]) -> None:

@@ -115,15 +115,34 @@ def _shapes_in(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 def chosen(program: Path, shapes: tuple[str, ...], feeds: Mapping[str, Any] | None = None) -> Path:
     """The program folder that `shape_option`, or the shape of samples, chooses within ``program``.
 
-    Raises PimError U901, R706.
+    Raises PimError U901, R706; R707 for samples of an input that is a weight of the program.
     """
+    from pimc.model_files import load_report, refuse_bound
     from pimc.shapes import pick_folder
 
     (wanted, *others) = read_shapes(shapes)
     if others:
         message = "--input-shape chooses one program here, and several shapes were given"
         raise PimError(Diagnostic("U901", message, hint="give one shape"))
-    return pick_folder(program, wanted, feeds)
+    folder = pick_folder(program, wanted, feeds)
+    if feeds is not None:
+        refuse_bound(load_report(folder), feeds)
+    return folder
+
+
+def read_bindings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Arrays by input name, from ``FILE.npz`` or ``NAME=FILE.npy``. Raises PimError U901, R702."""
+    from pimc.data import read_array, read_data
+
+    bound: dict[str, Any] = {}
+    for text in texts:
+        name, _, file = text.rpartition("=")
+        found = {name: read_array(file)} if name else read_data(file)
+        for twice in found.keys() & bound.keys():
+            message = f"--bind gives values for input `{twice}` twice"
+            raise PimError(Diagnostic("U901", message, hint="give each input once"))
+        bound |= found
+    return bound
 
 
 def read_tiles(text: str | None) -> int | str | None:

@@ -12,6 +12,7 @@ from passes.graph import Graph
 from pimc.frontend.annotate import annotate
 from pimc.frontend.assign import assign
 from pimc.frontend.batch import spread_batch
+from pimc.frontend.bound import with_bound
 from pimc.frontend.calibrate import Method
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
@@ -37,7 +38,8 @@ class FrontendOptions:
     calibration_method: how ranges come from data. per_channel: a weight scale per output channel.
     seed: of the random calibration data that is drawn when none is given. use_host: let the host
     run what the chip cannot; else such a model is refused. is_reference: the model is the
-    ``reference.onnx`` of a program, which is taken as it is.
+    ``reference.onnx`` of a program, which is taken as it is. bind: values of inputs
+    that are weights.
     """
 
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class FrontendOptions:
     seed: int = 0
     use_host: bool = True
     is_reference: bool = False
+    bind: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,8 @@ def import_shapes(
         loaded = load_model(model)
         if options.is_reference:
             return [Imported(_relowered(loaded), loaded, loaded) for _ in shapes]
+        if options.bind:
+            loaded = with_bound(loaded, options.bind)
         if (opset_of(loaded) or OLDEST_RUNNABLE) < OLDEST_RUNNABLE:
             loaded = upgraded(loaded)
         refuse_other_types(loaded)

@@ -51,6 +51,8 @@ def _window_attributes(op: Op) -> str | None:
 
 
 def _constant_weights(net: Net, op: Op) -> str | None:
+    if op.inputs[1] in {port.tensor for port in net.inputs}:
+        return f"its weights are input `{op.inputs[1]}`; bound by `--bind` they are programmed"
     if not net.is_constant(op.inputs[1]):
         return "its weights are computed at run time, so they cannot be programmed into crossbars"
     if net.is_constant(op.inputs[0]):

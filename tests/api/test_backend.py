@@ -59,6 +59,24 @@ def test_weights_that_are_inputs_are_bound_when_the_model_runs() -> None:
     assert np.abs(y - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def test_other_weights_are_programmed_anew_and_the_same_are_not() -> None:
+    rng = np.random.default_rng(0)
+    x, w, other = (rng.normal(size=(3, 3)).astype(np.float32) for _ in range(3))
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ports = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [3, 3]) for n in "xwy"]
+    graph = helper.make_graph([node], "product", ports[:2], ports[2:])
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    assert pimc.backend.is_compatible(model)
+    rep = pimc.backend.prepare(model)
+    for weights, compiles in ((w, 1), (w, 1), (other, 2), (w, 3)):
+        (y,) = rep.run([x, weights])
+        assert np.abs(y - x @ weights).max() < 0.05 * np.abs(x @ weights).max()
+        assert (rep.weights, list(rep.bound), rep.compiles) == (["w"], ["w"], compiles)
+        assert rep.program is not None
+        assert any(core.matrices for core in rep.program.program.cores)
+
+
 def test_a_second_run_uses_the_compiled_program() -> None:
     model, inputs, _ = stored("pytorch-converted/test_Linear")
     rep = pimc.backend.prepare(model)
