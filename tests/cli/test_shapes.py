@@ -73,7 +73,7 @@ def test_samples_choose_the_program(place: Path, command: tuple[str, str]) -> No
 
 
 def test_without_samples_a_shape_is_chosen_by_name(place: Path, tmp_path: Path) -> None:
-    page = ("-o", tmp_path / "p.html", "--against", "none")
+    page = ("-o", tmp_path / "p.html")
     for command in (("run", "--fill", "random"), ("verify",), ("simulate",), ("report", *page)):
         name, *options = command
         refused = run(name, place / "net.pim", *options, code=3).stderr
@@ -81,7 +81,9 @@ def test_without_samples_a_shape_is_chosen_by_name(place: Path, tmp_path: Path) 
         assert "--input-shape x=1,3,5,7" in refused
         run(name, place / "net.pim", *options, *SECOND)
         run(name, place / "net.pim" / "shape-1", *options)
-    assert "net.pim/shape-1" in (tmp_path / "p.html").read_text()
+    text = (tmp_path / "p.html").read_text()
+    assert "net.pim/shape-1" in text
+    assert "Against the same network mapped plainly" in text
     small = run("inspect", place / "net.pim", *SECOND).stdout
     both = run("inspect", place / "net.pim").stdout
     assert small in both
