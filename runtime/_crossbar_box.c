@@ -42,26 +42,27 @@ ALWAYS char *next_run(cursor *c) {
     return found;
 }
 
-void move(const engine *e, const box *from, place source, const box *into, place target) {
-    const Py_ssize_t bytes = elements_of(from) * from->in->item;
-    for (Py_ssize_t image = 0; image < e->images; image++) {
-        cursor read = {from, source, image, 0, 0}, write = {into, target, image, 0, 0};
-        const char *a = NULL;
-        char *b = NULL;
-        Py_ssize_t left_a = 0, left_b = 0;
-        for (Py_ssize_t left = bytes; left > 0;) {
-            if (left_a == 0) a = next_run(&read), left_a = from->run;
-            if (left_b == 0) b = next_run(&write), left_b = into->run;
-            const Py_ssize_t size = left_a < left_b ? left_a : left_b;
-            memcpy(b, a, (size_t)size);
-            a += size, b += size, left_a -= size, left_b -= size, left -= size;
-        }
+void move_image(Py_ssize_t image, const box *from, place source, const box *into, place target) {
+    cursor read = {from, source, image, 0, 0}, write = {into, target, image, 0, 0};
+    const char *a = NULL;
+    char *b = NULL;
+    Py_ssize_t left_a = 0, left_b = 0, left = elements_of(into) * into->in->item;
+    while (left > 0) {
+        if (left_a == 0) a = next_run(&read), left_a = from->run;
+        if (left_b == 0) b = next_run(&write), left_b = into->run;
+        const Py_ssize_t size = left_a < left_b ? left_a : left_b;
+        memcpy(b, a, (size_t)size);
+        a += size, b += size, left_a -= size, left_b -= size, left -= size;
     }
 }
 
-/* The start of any slot of a queue, as a region: its row is the slot. */
-box message_box(const queue *q, Py_ssize_t elements) {
-    box b = {.in = &q->memory, .ring = 1, .packed = 1, .rows = 1, .columns = 1,
-             .channels = elements, .run = elements * q->memory.item, .runs = 1};
+void move(const engine *e, const box *from, place source, const box *into, place target) {
+    for (Py_ssize_t image = 0; image < e->images; image++)
+        move_image(image, from, source, into, target);
+}
+
+box line_box(const storage *in, Py_ssize_t elements) {
+    box b = {.in = in, .packed = 1, .rows = 1, .columns = 1, .channels = elements,
+             .run = elements * in->item, .runs = 1};
     return b;
 }

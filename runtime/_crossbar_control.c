@@ -98,7 +98,7 @@ int run_send(engine *e, stream *s, const op *o) {
     if (locate(e, o->a, &from)) return REFUSES;
     const Py_ssize_t slot = (Py_ssize_t)(q->sent % q->memory.rows);
     const Py_ssize_t elements = elements_of(o->a);
-    const box message = message_box(q, elements);
+    const box message = line_box(&q->memory, elements);
     move(e, o->a, from, &message, (place){q->memory.base, slot});
     q->sizes[slot] = elements;
     q->sent++;
@@ -116,7 +116,7 @@ int run_recv(engine *e, stream *s, const op *o) {
     const Py_ssize_t slot = (Py_ssize_t)(q->taken % q->memory.rows);
     const Py_ssize_t elements = elements_of(o->into);
     if (q->sizes[slot] != elements || locate(e, o->into, &to)) return REFUSES;
-    const box message = message_box(q, elements);
+    const box message = line_box(&q->memory, elements);
     move(e, &message, (place){q->memory.base, slot}, o->into, to);
     q->taken++;
     wake(e, q);

@@ -1,26 +1,7 @@
 /* Operations on elements: copies, fills, and arithmetic on whole regions. */
 #include "_crossbar_stream.h"
 
-enum { CHUNK = 512 }; /* elements whose real values are held at once */
-
-/* Of results, by type; of s32 the largest that float32 holds. */
-static const int LOW[] = {-128, 0, INT32_MIN}, HIGH[] = {127, 255, INT32_MAX - 127};
-
 static int is_byte(const box *b) { return b->in->type == S8 || b->in->type == U8; }
-
-static int same_shape(const box *a, const box *b) {
-    return a->rows == b->rows && a->columns == b->columns && a->channels == b->channels;
-}
-
-static int is_zero_point(int64_t zero) { return zero >= -32768 && zero <= 32767; }
-
-/* The view of a table of `item`-byte elements, NULL with an exception. */
-static const Py_buffer *table_of(const engine *e, int64_t index, Py_ssize_t item) {
-    if (index >= 0 && index < e->table_count && e->tables[index].itemsize == item)
-        return &e->tables[index];
-    refuse("an operation names no table, or one of another type");
-    return NULL;
-}
 
 int prepare_move(engine *e, op *o) {
     (void)e;
@@ -214,5 +195,44 @@ int run_accumulate(engine *e, stream *s, const op *o) {
         (void)at;
         e->rows->accumulate((int32_t *)into, (const int32_t *)a, n);
     });
+    return NEXT;
+}
+
+/* x: table of indices, value. The source is laid out flat first, and the result is picked flat. */
+int prepare_gather(engine *e, op *o) {
+    const Py_buffer *index = table_of(e, o->x[0], 4);
+    if (!index) return -1;
+    const Py_ssize_t count = elements_of(o->into), limit = elements_of(o->a);
+    const int32_t *numbers = o->table[0] = index->buf;
+    int fits = index->len == count * 4 && o->into->in->type == o->a->in->type &&
+               o->into->in->type != OTHER;
+    for (Py_ssize_t i = 0; fits && i < count; i++) fits = numbers[i] >= -1 && numbers[i] < limit;
+    if (!fits) return refuse("gather: types, or numbers of elements do not fit");
+    need_work(e, (count + limit) * 4);
+    return 0;
+}
+
+int run_gather(engine *e, stream *s, const op *o) {
+    const Py_ssize_t count = elements_of(o->into), limit = elements_of(o->a);
+    const int32_t *index = o->table[0], value = (int32_t)o->x[1];
+    const storage flat = {.base = (char *)e->work, .item = o->a->in->item, .rows = 1};
+    const box source = line_box(&flat, limit), result = line_box(&flat, count);
+    const place start = {(char *)e->work, 0}, picked = {(char *)e->work + 4 * limit, 0};
+    place from, to;
+    (void)s;
+    if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
+    for (Py_ssize_t image = 0; image < e->images; image++) {
+        move_image(image, o->a, from, &source, start);
+        if (flat.item == 1) {
+            const char *a = start.origin;
+            for (Py_ssize_t i = 0; i < count; i++)
+                picked.origin[i] = index[i] < 0 ? (char)value : a[index[i]];
+        } else {
+            const int32_t *a = (const int32_t *)start.origin;
+            int32_t *into = (int32_t *)picked.origin;
+            for (Py_ssize_t i = 0; i < count; i++) into[i] = index[i] < 0 ? value : a[index[i]];
+        }
+        move_image(image, &result, picked, o->into, to);
+    }
     return NEXT;
 }

@@ -12,7 +12,7 @@ static void engine_free(engine *e) {
     }
     for (Py_ssize_t i = 0; i < e->queue_count; i++) free(e->queues[i].sizes);
     void *owned[] = {e->variables, e->storages, e->queues, e->boxes, e->terms, e->ops, e->views,
-                     e->tables, e->matrices, e->streams, e->ready, e->scratch, e->product};
+                     e->tables, e->matrices, e->streams, e->ready, e->scratch, e->work};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(e);
 }
@@ -193,17 +193,9 @@ static int take_code(engine *e, const int64_t *const arrays[ARRAYS]) {
     if (take_terms(e, arrays[TERMS]) < 0) return -1;
     for (Py_ssize_t i = 0; i < e->box_count; i++)
         if (take_box(e, &e->boxes[i], arrays[BOXES] + i * BOX_FIELDS) < 0) return -1;
-    Py_ssize_t product = 0;
-    for (Py_ssize_t i = 0; i < e->op_count; i++) {
-        op *o = &e->ops[i];
-        if (op_prepare(e, o, arrays[CODE] + i * CODE_FIELDS) < 0) return -1;
-        if (!o->matrix) continue;
-        const Py_ssize_t windows = o->into->columns;
-        const Py_ssize_t step = e->scratch_bytes / (windows * o->matrix->inputs);
-        const Py_ssize_t size = (step < e->images ? step : e->images) * elements_of(o->into);
-        if (size > product) product = size;
-    }
-    if (!(e->product = zeros(product, sizeof *e->product))) return -1;
+    for (Py_ssize_t i = 0; i < e->op_count; i++)
+        if (op_prepare(e, &e->ops[i], arrays[CODE] + i * CODE_FIELDS) < 0) return -1;
+    if (!(e->work = zeros(e->work_bytes, 1))) return -1;
     return take_streams(e, arrays[STREAMS]);
 }
 

@@ -6,6 +6,17 @@ int refuse(const char *what) {
     return -1;
 }
 
+const Py_buffer *table_of(const engine *e, int64_t index, Py_ssize_t item) {
+    if (index >= 0 && index < e->table_count && e->tables[index].itemsize == item)
+        return &e->tables[index];
+    refuse("an operation names no table, or one of another type");
+    return NULL;
+}
+
+void need_work(engine *e, Py_ssize_t bytes) {
+    if (bytes > e->work_bytes) e->work_bytes = bytes;
+}
+
 enum { INTO = 1, A = 2, B = 4 };
 
 static const struct {
@@ -26,6 +37,10 @@ static const struct {
     {"lut", INTO | A, prepare_lut, run_lut},
     {"accumulate", INTO | A, prepare_accumulate, run_accumulate},
     {"mvm", INTO | A, prepare_mvm, run_mvm},
+    {"gather", INTO | A, prepare_gather, run_gather},
+    {"matmul", INTO | A | B, prepare_matmul, run_matmul},
+    {"softmax", INTO | A, prepare_softmax, run_softmax},
+    {"layernorm", INTO | A, prepare_layernorm, run_layernorm},
     {"pool", INTO | A, prepare_pool, run_pool},
 };
 enum { KIND_COUNT = sizeof KINDS / sizeof *KINDS };

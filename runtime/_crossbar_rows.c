@@ -5,8 +5,6 @@
  */
 #include "_crossbar_stream.h"
 
-#include <math.h>
-
 #if defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
 #error "each float32 operation has to round on its own"
 #endif
@@ -111,6 +109,34 @@ REDUCE(max_u8, uint8_t, uint8_t, t[i] > v[i] ? t[i] : v[i])
 REDUCE(sum_s8, int32_t, int8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
 REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
 
+/* Exact sums of the values and of their squares. */
+#define MOMENTS(name, type)                                                                       \
+    ALWAYS void name(const char *from, Py_ssize_t n, int64_t *total, int64_t *squares) {          \
+        const type *values = (const type *)from;                                                  \
+        for (Py_ssize_t at = 0; at < n; at += 16384) { /* 16384 * 255 * 255 < 2^31 */             \
+            const Py_ssize_t end = n - at < 16384 ? n : at + 16384;                               \
+            int32_t sum = 0, square = 0;                                                          \
+            for (Py_ssize_t i = at; i < end; i++) {                                               \
+                sum += values[i];                                                                 \
+                square += values[i] * values[i];                                                  \
+            }                                                                                     \
+            *total += sum, *squares += square;                                                    \
+        }                                                                                         \
+    }
+MOMENTS(moments_s8, int8_t)
+MOMENTS(moments_u8, uint8_t)
+
+/* `(count * value - total) / root * gain + offset`; the difference fits 32 bits. */
+#define CENTER(name, type)                                                                        \
+    ALWAYS void name(const char *from, float *restrict real, Py_ssize_t n, int count, int total,  \
+                     float root, const float *restrict gain, const float *restrict offset) {      \
+        const type *values = (const type *)from;                                                  \
+        for (Py_ssize_t i = 0; i < n; i++)                                                        \
+            real[i] = (float)(count * values[i] - total) / root * gain[i] + offset[i];            \
+    }
+CENTER(center_s8, int8_t)
+CENTER(center_u8, uint8_t)
+
 /* One body at one level, under its own name. */
 #define AT(level, attribute, name, parameters, ...)                                               \
     attribute static void name##_##level parameters { name(__VA_ARGS__); }
@@ -128,6 +154,13 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
        (const float *r, char *t, Py_ssize_t n, float s, int l, int h, int z), r, t, n, s, l, h, z)
 #define REDUCE_AT(level, attribute, name)                                                         \
     AT(level, attribute, name, (char *t, const char *v, Py_ssize_t n), t, v, n)
+
+#define MOMENTS_AT(level, attribute, name)                                                        \
+    AT(level, attribute, name, (const char *f, Py_ssize_t n, int64_t *t, int64_t *q), f, n, t, q)
+#define CENTER_AT(level, attribute, name)                                                         \
+    AT(level, attribute, name,                                                                    \
+       (const char *f, float *r, Py_ssize_t n, int c, int t, float d, const float *g,             \
+        const float *o), f, r, n, c, t, d, g, o)
 
 #define KERNELS(level, attribute)                                                                 \
     REQUANTIZE_AT(level, attribute, requantize_s8)                                                \
@@ -150,6 +183,10 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
     REDUCE_AT(level, attribute, max_u8)                                                           \
     REDUCE_AT(level, attribute, sum_s8)                                                           \
     REDUCE_AT(level, attribute, sum_u8)                                                           \
+    MOMENTS_AT(level, attribute, moments_s8)                                                      \
+    MOMENTS_AT(level, attribute, moments_u8)                                                      \
+    CENTER_AT(level, attribute, center_s8)                                                        \
+    CENTER_AT(level, attribute, center_u8)                                                        \
     static const row_kernels kernels_##level = {                                                  \
         {requantize_s8_##level, requantize_u8_##level, requantize_s32_##level},                   \
         {dequantize_s8_##level, dequantize_u8_##level, dequantize_s32_##level},                   \
@@ -158,6 +195,8 @@ REDUCE(sum_u8, int32_t, uint8_t, (int32_t)((uint32_t)t[i] + (uint32_t)v[i]))
         accumulate_##level,                                                                       \
         flip_##level,                                                                             \
         {max_s8_##level, max_u8_##level, sum_s8_##level, sum_u8_##level},                         \
+        {moments_s8_##level, moments_u8_##level},                                                 \
+        {center_s8_##level, center_u8_##level},                                                   \
     };
 
 KERNELS(portable, )

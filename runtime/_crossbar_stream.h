@@ -6,6 +6,8 @@
  * _crossbar_control.c  loops, calls of Python, messages
  * _crossbar_elements.c copies, fills, arithmetic
  * _crossbar_windows.c  products with a matrix, and pools
+ * _crossbar_matmul.c   products of two computed matrices
+ * _crossbar_normalize.c softmax, layer normalization
  * _crossbar_box.c      regions of buffers: where their rows stand, and how they are copied
  * _crossbar_rows.c     arithmetic on a run of elements, at the level of the CPU
  */
@@ -13,8 +15,14 @@
 #define PIM_CROSSBAR_STREAM_H
 #include "_crossbar.h"
 
+#include <math.h>
+
 enum { ARGUMENTS = 8, CODE_FIELDS = 4 + ARGUMENTS, BOX_FIELDS = 14 };
 enum { S8, U8, S32, OTHER }; /* types of elements */
+enum { CHUNK = 512 };         /* elements whose real values are held at once */
+enum { MAX_NORMALIZED = 1 << 22 }; /* channels: times 2 * 255 they fit 32 bits */
+/* Of results, by type; of s32 the largest that float32 holds. */
+static const int LOW[] = {-128, 0, INT32_MIN}, HIGH[] = {127, 255, INT32_MAX - 127};
 enum { MAX_SIZE = 1 << 30 }; /* of any axis, kernel or factor: products of two fit 64 bits */
 
 /* `constant` plus the terms first..first+count of the engine. */
@@ -79,7 +87,7 @@ struct op {
     int64_t x[ARGUMENTS];
     queue *queue;
     matrix *matrix;
-    const void *table[2];
+    const void *table[3];
     Py_ssize_t period; /* elements after which the tables start again */
 };
 
@@ -101,9 +109,8 @@ struct engine {
     matrix *matrices;
     stream *streams;
     Py_ssize_t *ready, ready_first, ready_count;
-    uint8_t *scratch;
-    int32_t *product; /* for results that do not lie side by side in their box */
-    Py_ssize_t scratch_bytes;
+    uint8_t *scratch, *work; /* gathered windows; what operations asked for, see need_work */
+    Py_ssize_t scratch_bytes, work_bytes;
     const struct row_kernels *rows;
     int level, running;
     PyObject *calls, *records; /* borrowed while it runs */
@@ -122,6 +129,9 @@ typedef struct row_kernels {
     void (*accumulate)(int32_t *into, const int32_t *from, Py_ssize_t n);
     void (*flip)(uint8_t *bytes, Py_ssize_t n);
     void (*reduce[4])(char *into, const char *from, Py_ssize_t n); /* max s8 u8, sum s8 u8 */
+    void (*moments[2])(const char *from, Py_ssize_t n, int64_t *total, int64_t *squares);
+    void (*center[2])(const char *from, float *real, Py_ssize_t n, int count, int total, float root,
+                      const float *gain, const float *offset);
 } row_kernels;
 
 /* _crossbar_rows.c */
@@ -129,9 +139,10 @@ const row_kernels *row_kernels_of(int level);
 
 /* _crossbar_box.c */
 int locate(const engine *e, const box *b, place *found); /* NEXT or REFUSES */
-/* Copy elements in row-major order, image by image; both have as many, of one size. */
+/* Copy the elements of an image in row-major order; both have as many, of one size. */
+void move_image(Py_ssize_t image, const box *from, place source, const box *into, place target);
 void move(const engine *e, const box *from, place source, const box *into, place target);
-box message_box(const queue *q, Py_ssize_t elements);
+box line_box(const storage *in, Py_ssize_t elements); /* some elements side by side in a row */
 
 ALWAYS char *row_of(const box *b, place p, Py_ssize_t image, Py_ssize_t row) {
     Py_ssize_t slot = p.first + row;
@@ -139,12 +150,21 @@ ALWAYS char *row_of(const box *b, place p, Py_ssize_t image, Py_ssize_t row) {
     return p.origin + image * b->in->image_step + slot * b->in->row_step;
 }
 
+ALWAYS int same_shape(const box *a, const box *b) {
+    return a->rows == b->rows && a->columns == b->columns && a->channels == b->channels;
+}
+
+ALWAYS int is_zero_point(int64_t zero) { return zero >= -32768 && zero <= 32767; }
+
 ALWAYS Py_ssize_t elements_of(const box *b) { return b->rows * b->columns * b->channels; }
 
 /* _crossbar_kinds.c: code as of `engine`. -1 with an exception where it cannot be done as it
  * stands; `refuse` says so. */
 int op_prepare(engine *e, op *o, const int64_t *code);
 int refuse(const char *what);
+/* The view of a table of `item`-byte elements, NULL with an exception. */
+const Py_buffer *table_of(const engine *e, int64_t index, Py_ssize_t item);
+void need_work(engine *e, Py_ssize_t bytes); /* `e->work` will have so many */
 PyObject *py_kinds(PyObject *self, PyObject *unused);
 
 /* prepare: checks everything that run relies on, once. */
@@ -167,6 +187,14 @@ KIND(requant);
 KIND(combine);
 KIND(lut);
 KIND(accumulate);
+KIND(gather);
+
+/* _crossbar_matmul.c */
+KIND(matmul);
+
+/* _crossbar_normalize.c */
+KIND(softmax);
+KIND(layernorm);
 
 /* _crossbar_windows.c */
 KIND(mvm);

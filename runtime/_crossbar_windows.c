@@ -33,7 +33,9 @@ int prepare_mvm(engine *e, op *o) {
         if (o->into->in->type == S32 && (o->a->in->type == S8 || o->a->in->type == U8) &&
             inputs % o->x[1] == 0 && rest % o->x[2] == 0 && rest / o->x[2] == o->a->channels &&
             m->outputs == o->into->channels && o->into->columns <= e->scratch_bytes / inputs) {
+            const Py_ssize_t slice = e->scratch_bytes / (o->into->columns * inputs);
             o->matrix = &e->matrices[o->x[0]];
+            need_work(e, (slice < e->images ? slice : e->images) * elements_of(o->into) * 4);
             return 0;
         }
     }
@@ -94,7 +96,7 @@ int run_mvm(engine *e, stream *s, const op *o) {
             e->rows->flip(e->scratch, step * windows * m->inputs);
         const int in_place = into->packed && (step == 1 || into->in->image_step == row_bytes);
         char *target = row_of(into, to, first, 0);
-        int32_t *out = in_place ? (int32_t *)target : e->product;
+        int32_t *out = in_place ? (int32_t *)target : (int32_t *)e->work;
         if (multiply(e, m, e->scratch, step * windows, out) == FAILS) return FAILS;
         if (in_place) continue;
         for (Py_ssize_t i = 0; i < step; i++)

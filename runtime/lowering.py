@@ -21,8 +21,11 @@ from isa.catalog import (
     Copy,
     Elementwise,
     Fill,
+    Gather,
+    LayerNorm,
     Load,
     Lut,
+    MatMul,
     Max,
     MaxPool,
     Min,
@@ -31,6 +34,7 @@ from isa.catalog import (
     Recv,
     Requant,
     Send,
+    Softmax,
     Store,
     Sub,
     SumPool,
@@ -115,6 +119,11 @@ def _apart(into: Box, source: Box) -> bool:
     return into.storage is not source.storage or into.region == source.region
 
 
+def _reals(constants: Constants, *values: float) -> int:
+    """The number of a table of real operands."""
+    return constants.tables.number(values, lambda: np.array(values, np.float32))
+
+
 def _small(*zeros: int) -> bool:
     return all(-LARGEST_ZERO <= zero < LARGEST_ZERO for zero in zeros)
 
@@ -145,7 +154,17 @@ def recv(bind: Binder, i: Recv, constants: Constants) -> Operation | None:
 
 @lowers(Fill)
 def fill(bind: Binder, i: Fill, constants: Constants) -> Operation | None:
-    return Operation("fill", bind.box(i.into), numbers=(i.value,))
+    into = bind.box(i.into)
+    return Operation("fill", into, numbers=(i.value,)) if into.dtype.kind != "f" else None
+
+
+@lowers(Gather)
+def gather(bind: Binder, i: Gather, constants: Constants) -> Operation | None:
+    into, source = bind.box(i.into), bind.box(i.source)
+    if into.dtype.kind == "f":
+        return None
+    index = constants.tables.number(i.index, lambda: bind.tables[i.index])
+    return Operation("gather", into, source, numbers=(index, i.value))
 
 
 @lowers(Requant)
@@ -179,16 +198,15 @@ def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | N
     into, a, b = bind.box(i.into), bind.box(i.a), bind.box(i.b)
     if not (_apart(into, a) and _apart(into, b)) or not _small(i.zero_a, i.zero_b, i.zero):
         return None
-    scales = (i.scale_a, i.scale_b, i.scale)
-    table = constants.tables.number(scales, lambda: np.array(scales, np.float32))
-    numbers = (_OPERATIONS.index(type(i)), i.zero_a, i.zero_b, i.zero, table)
+    scales = _reals(constants, i.scale_a, i.scale_b, i.scale)
+    numbers = (_OPERATIONS.index(type(i)), i.zero_a, i.zero_b, i.zero, scales)
     return Operation("combine", into, a, b, numbers)
 
 
 @lowers(Lut)
 def lut(bind: Binder, i: Lut, constants: Constants) -> Operation | None:
     into, source, values = bind.box(i.into), bind.box(i.source), bind.tables[i.table]
-    if not _apart(into, source) or values.dtype != into.dtype or source.dtype.itemsize != 1:
+    if not _apart(into, source) or values.dtype != into.dtype or into.dtype.itemsize != 1:
         return None
     first = limits(source.dtype)[0]  # the byte pattern itself is the index
     table = constants.tables.number((i.table, first), lambda: np.roll(values, first, axis=-1))
@@ -212,6 +230,34 @@ def mvm(bind: Binder, i: Mvm, constants: Constants) -> Operation | None:
     number = constants.matrices.number((bind.core, i.matrix), lambda: matrix)
     geometry = (*i.kernel, i.stride, *i.dilation)
     return Operation("mvm", bind.box(i.into), bind.box(i.source), numbers=(number, *geometry))
+
+
+@lowers(MatMul)
+def matmul(bind: Binder, i: MatMul, constants: Constants) -> Operation | None:
+    into, a, b = bind.box(i.into), bind.box(i.a), bind.box(i.b)
+    if into.storage in (a.storage, b.storage):
+        return None
+    numbers = (i.zero_a, i.zero_b, i.zero, _reals(constants, i.scale))
+    return Operation("matmul", into, a, b, numbers)
+
+
+@lowers(Softmax)
+def softmax(bind: Binder, i: Softmax, constants: Constants) -> Operation | None:
+    into, source = bind.box(i.into), bind.box(i.source)
+    powers = constants.tables.number(i.powers, lambda: bind.tables[i.powers])
+    numbers = (i.zero, _reals(constants, i.scale, 0.0), powers)
+    return Operation("softmax", into, source, numbers=numbers) if _apart(into, source) else None
+
+
+@lowers(LayerNorm)
+def layernorm(bind: Binder, i: LayerNorm, constants: Constants) -> Operation | None:
+    into, source = bind.box(i.into), bind.box(i.source)
+    gain, offset = (
+        constants.tables.number(name, partial(bind.tables.__getitem__, name))
+        for name in (i.gain, i.offset)
+    )
+    numbers = (i.zero, _reals(constants, i.scale, i.epsilon), gain, offset)
+    return Operation("layernorm", into, source, numbers=numbers) if _apart(into, source) else None
 
 
 @lowers(MaxPool, SumPool)

@@ -20,12 +20,15 @@ from support.programs import two_cores
 from isa.catalog import (
     Accumulate,
     Add,
+    Const,
     Copy,
     Elementwise,
     Fill,
     Gather,
+    LayerNorm,
     Load,
     Lut,
+    MatMul,
     Max,
     MaxPool,
     Min,
@@ -34,6 +37,7 @@ from isa.catalog import (
     Recv,
     Requant,
     Send,
+    Softmax,
     Store,
     Sub,
     SumPool,
@@ -228,6 +232,62 @@ def test_fill_equals_python(target: Target, seed: int, images: int, level: int) 
     d.check(target, level)
 
 
+@cases
+def test_gather_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    dtype = d.pick(np.int8, np.uint8, np.int32)
+    source, into = sizes(d), sizes(d)
+    index = d.rng.integers(-1, np.prod(source), np.prod(into)).astype(np.int32)
+    regions = d.region(dtype, into), d.region(dtype, source)
+    d.body.append(Gather(*regions, d.table(index), int(d.integers(dtype, ()))))
+    d.check(target, level)
+
+
+@cases
+def test_softmax_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    shape = sizes(d)
+    types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8)
+    steps = np.arange(-255, 1) * d.rng.uniform(0.01, 0.5)
+    powers = d.table(np.rint(np.exp(steps) * 2**20).astype(np.int32))
+    into, source = d.region(types[0], shape), d.region(types[1], shape)
+    if types[0] is types[1] and d.pick(True, False):
+        source = into
+    d.body.append(Softmax(into, source, powers, 1 / 256, int(d.integers(types[0], ()))))
+    d.check(target, level)
+
+
+@cases
+def test_layernorm_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    shape = sizes(d)
+    types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8)
+    gain, offset = (d.table(d.rng.normal(size=shape[2]).astype(np.float32)) for _ in "go")
+    into, source = d.region(types[0], shape), d.region(types[1], shape)
+    if types[0] is types[1] and d.pick(True, False):
+        source = into
+    numbers = (float(np.float32(d.rng.uniform(0.1, 100))), 0.03, int(d.integers(types[0], ())))
+    d.body.append(LayerNorm(into, source, gain, offset, *numbers))
+    d.check(target, level)
+
+
+@cases
+def test_matmul_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    rows, columns, inputs = sizes(d)
+    outputs = int(d.pick(1, 5, 16, 40))
+    into, a, b = (d.pick(np.int8, np.uint8) for _ in "iab")
+    zeros = [int(d.integers(t, ())) for t in (a, b, into)]
+    regions = (
+        d.region(into, (rows, columns, outputs)),
+        d.region(a, (rows, columns, inputs)),
+        d.region(b, (rows, inputs, outputs)),
+    )
+    scale = float(np.float32(10.0 ** d.rng.uniform(-6, -2)))
+    d.body.append(MatMul(*regions, zeros[0], zeros[1], scale, zeros[2]))
+    d.check(target, level)
+
+
 def two_shapes(d: Draft) -> list[tuple[int, int, int]]:
     """Two shapes of as many elements."""
     rows, columns, channels = shape = sizes(d)
@@ -306,13 +366,13 @@ def test_products_equal_python(
 
 def test_each_lowered_instruction_is_compared_here() -> None:
     compared = {Requant, Add, Sub, Mul, Max, Min, Lut, Accumulate, Fill, Copy, Load, Store}
-    assert set(LOWERINGS) == compared | {Send, Recv, MaxPool, SumPool, Mvm}
+    compared |= {Send, Recv, MaxPool, SumPool, Mvm, Gather, MatMul, Softmax, LayerNorm}
+    assert set(LOWERINGS) == compared
 
 
 def test_what_c_does_not_do_is_called_back_with_the_loop_variables(target: Target) -> None:
     d = draft(0, 2)
-    index = d.table(np.array([2, 0, 1], np.int32))
-    d.body.append(Gather(d.region(np.int8, (1, 1, 3)), d.region(np.int8, (1, 3, 1)), index))
+    d.body.append(Const(d.region(np.int8, (1, 1, 3)), d.table(np.arange(3, dtype=np.int8))))
     whole = d.region(np.int8, (4, 2, 2))
     within = replace(whole, rows=Span(Affine(0, (("y", 1),)), 1))
     d.body.append(Copy(within, replace(whole, rows=Span(Affine(1), 1))))  # may overlap
@@ -369,13 +429,18 @@ def row(factor: int, rows: int = 1) -> Region:
         ((Send("c", row(1)),), r"R711.*waits at `send` on channel `c` \(2 of 2.*with y = 2"),
         ((Recv(row(1), "c"),), r"R711.*waits at `recv` on channel `c` \(0 of 2.*with y = 0"),
         ((Gather(row(0), row(2), "t0"),), r"R710.*rows 6\.\.7"),
+        ((Const(row(2), "t1"),), r"R710.*rows 6\.\.7"),
     ],
 )
 def test_an_error_is_worded_as_in_python(
     target: Target, body: tuple[Any, ...], message: str
 ) -> None:
     program, feeds = wrong_program(*body)
-    tables = (Table("t0", "s32", np.arange(6, dtype=np.int32)),)
+    values = np.arange(6)
+    tables = (
+        Table("t0", "s32", values.astype(np.int32)),
+        Table("t1", "s8", values.astype(np.int8)),
+    )
     found = failing(replace(program, tables=tables), target, feeds)
     assert len(set(found)) == 1
     with pytest.raises(AssertionError, match=message):
@@ -477,8 +542,7 @@ def test_wrong_arguments_are_refused(which: int, value: Any) -> None:
 def test_an_engine_does_not_run_within_itself(target: Target) -> None:
     assert EXTENSION is not None
     d = draft(0, 1)
-    index = d.table(np.zeros(1, np.int32))
-    d.body.append(Gather(d.region(np.int8, (1, 1, 1)), d.region(np.int8, (1, 1, 1)), index))
+    d.body.append(Const(d.region(np.int8, (1, 1, 1)), d.table(np.zeros(1, np.int8))))
     engine = EXTENSION.engine(*engine_arguments(d.program(), target, 1))
     calls: list[Callable[..., object]] = [lambda *_: EXTENSION.run(engine, calls, None)]
     with pytest.raises(RuntimeError, match="runs already"):
