@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import pimc
 from isa.target import load_target
 from models.refill import refill_light
+from pimc.api import CompiledProgram
 from runtime.machine import Machine
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -75,7 +76,10 @@ def light_calls(name: str) -> dict[str, Call]:
 
 
 def adc_calls(model: onnx.ModelProto, calibration: Feeds, feeds: Feeds) -> dict[str, Call]:
-    """Calls of pimc with an ADC that is wide enough, with one that clips, and of onnxruntime."""
+    """Calls of pimc with an ADC that is wide enough, with one that clips, and of onnxruntime.
+
+    Of pimc also with each instruction executed in Python; the products are those of C.
+    """
     calls: dict[str, Call] = {}
     for name, bits, path in (("pimc proved", "4", "proved"), ("pimc clipped 3 bit", "3", "excess")):
         program = pimc.compile(
@@ -90,11 +94,14 @@ def adc_calls(model: onnx.ModelProto, calibration: Feeds, feeds: Feeds) -> dict[
         if path not in taken:
             raise SystemExit(f"{name}: no matrix is `{path}`, but {taken}")
         calls[name] = partial(program.run, feeds)
-        calls[REFERENCE] = reference_call(program, feeds)  # both compile to the same one
-    return {name: calls[name] for name in ("pimc proved", "pimc clipped 3 bit", REFERENCE)}
+        slow = CompiledProgram(program.whole, program.target)
+        with mock.patch.dict(os.environ, PIMC_STREAMS="python"):
+            slow.run(feeds)  # makes the machine, which reads the variable
+        calls[f"{name}, streams in Python"] = partial(slow.run, feeds)
+    return calls | {REFERENCE: reference_call(program, feeds)}  # both compile to the same one
 
 
-def reference_call(program: pimc.CompiledProgram, feeds: Feeds) -> Call:
+def reference_call(program: CompiledProgram, feeds: Feeds) -> Call:
     """onnxruntime on the integer model that the program was compiled from, one thread."""
     assert program.reference is not None
     options = onnxruntime.SessionOptions()

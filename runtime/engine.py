@@ -142,7 +142,7 @@ class Engine:
     def __init__(
         self, streams: Sequence[Stream], queues: Mapping[str, Queue], kernel: Kernel
     ) -> None:
-        if kernel.extension is None or not streams:
+        if kernel.extension is None or kernel.streams == "python" or not streams:
             raise NotInC
         self._streams, self._queues = streams, list(queues.values())
         code = _Code({name: number for number, name in enumerate(kernel.extension.kinds())})

@@ -14,6 +14,7 @@ from runtime.kernel_source import source_hash
 
 LEVELS: Final = ("portable C", "AVX2", "AVX-512 VNNI")
 KERNELS: Final = ("auto", "numpy", "c")
+STREAMS: Final = ("auto", "python")
 PATHS: Final = ("auto", "proved", "excess", "sliced", "table", "popcount")
 
 
@@ -22,11 +23,13 @@ class Kernel:
     """The choice for one machine.
 
     extension: the C module, None for NumPy. level: index into LEVELS. path: one of PATHS.
+    streams: "python" where each instruction is to be executed in Python, products excepted.
     """
 
     extension: ModuleType | None
     level: int
     path: str
+    streams: str = "auto"
 
     @property
     def name(self) -> str:
@@ -34,13 +37,15 @@ class Kernel:
 
 
 def choose_kernel(environment: Mapping[str, str] | None = None) -> Kernel:
-    """The kernel that PIMC_KERNEL, PIMC_PATH and PIMC_LEVEL ask for; all "auto" when unset.
+    """The kernel that PIMC_KERNEL, PIMC_PATH, PIMC_LEVEL and PIMC_STREAMS ask for.
 
-    Raises PimError R720 for an unknown word or a kernel that is not there.
+    All are "auto" when unset. Raises PimError R720 for an unknown word or a kernel
+    that is not there.
     """
     environment = os.environ if environment is None else environment
     kernel = _word(environment, "PIMC_KERNEL", KERNELS)
     path = _word(environment, "PIMC_PATH", PATHS)
+    streams = _word(environment, "PIMC_STREAMS", STREAMS)
     extension = None if kernel == "numpy" else load_extension()
     if kernel == "c" and extension is None:
         raise PimError(
@@ -53,7 +58,7 @@ def choose_kernel(environment: Mapping[str, str] | None = None) -> Kernel:
     best = extension.best_level() if extension is not None else 0
     levels = ("auto", *(str(level) for level in range(best + 1)))
     level = _word(environment, "PIMC_LEVEL", levels)
-    return Kernel(extension, best if level == "auto" else int(level), path)
+    return Kernel(extension, best if level == "auto" else int(level), path, streams)
 
 
 def _word(environment: Mapping[str, str], variable: str, allowed: tuple[str, ...]) -> str:

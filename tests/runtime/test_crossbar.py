@@ -219,7 +219,7 @@ def test_forcing_a_path_that_cannot_do_the_matrix_is_refused(
         Crossbars(matrix, 7, c_kernel(path), "conv1")
 
 
-@pytest.mark.parametrize("variable", ["PIMC_KERNEL", "PIMC_PATH", "PIMC_LEVEL"])
+@pytest.mark.parametrize("variable", ["PIMC_KERNEL", "PIMC_PATH", "PIMC_LEVEL", "PIMC_STREAMS"])
 def test_an_unknown_word_in_the_environment_is_refused(variable: str) -> None:
     with pytest.raises(PimError, match=f"R720.*{variable}=fast: expected one of auto, "):
         choose_kernel({variable: "fast"})

@@ -389,6 +389,14 @@ def test_nested_loops_of_any_step_run_as_in_python(target: Target) -> None:
     d.check(target, 0)
 
 
+def test_streams_can_be_forced_into_python(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = draft(0, 1)
+    d.body.append(Fill(d.region(np.int8, (1, 2, 3)), 7))
+    monkeypatch.setenv("PIMC_STREAMS", "python")
+    feeds = {f"in_{name}": values for name, values in d.values.items()}
+    assert isinstance(run(d.program(), target, feeds, "c")[1], PythonEngine)
+
+
 # ------------------------------------------------------------------ errors
 
 
