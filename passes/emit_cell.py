@@ -6,10 +6,11 @@ import numpy as np
 
 from isa.catalog import Const, Fill, Lut
 from isa.operands import Region
-from isa.program import Statement
-from passes.draft import BufferDraft
+from isa.program import Shape, Statement
+from passes.draft import BufferDraft, Range
 from passes.emit import Site, binary, deliver, take_row
 from passes.graph import BinaryNode, CellNode, LutNode
+from passes.stages import Worker
 
 
 def emit_cell(site: Site, node: CellNode) -> None:
@@ -23,14 +24,40 @@ def emit_cell(site: Site, node: CellNode) -> None:
     site.draft.body += [*cell.setup(), *site.roll_rows(steps)]
 
 
+def cell_parts(node: CellNode, worker: Worker) -> dict[str, tuple[str, Range | None]]:
+    """What a core is given of a cell's inputs: the value and its channels, by a key.
+
+    A core with all units gets whole inputs, by their names; else each gate's share by itself.
+    """
+    first, last = worker.channels
+    units = next(iter(node.rows.values())).shape[2]
+    parts: dict[str, tuple[str, Range | None]] = {
+        source: (source, worker.channels)
+        for source, _ in node.kept.values()
+        if isinstance(source, str)
+    }
+    for source, start in node.slices.values():
+        if worker.channels == (0, units):
+            parts[source] = (source, None)
+        else:
+            parts[_gate_key(source, start)] = (source, (start + first, start + last))
+    return parts
+
+
+def _gate_key(source: str, start: int) -> str:
+    return f"{source}[{start}]"
+
+
 class _Cell:
-    """Buffers of a cell: one for each input, and one for each row that is no part of an input."""
+    """Buffers of a cell: one for each part of an input, and one for each row that is none."""
 
     def __init__(self, site: Site, node: CellNode) -> None:
         self.site, self.node = site, node
+        sums = {source for source, _ in node.slices.values()}
         self.inputs = {
-            name: site.draft.buffer("in", site.value(name).dtype, (1, *site.value(name).shape[1:]))
-            for name in dict.fromkeys(source for source, _ in node.slices.values())
+            key: site.draft.buffer("in", site.value(name).dtype, self._part_shape(key))
+            for key, (name, _) in cell_parts(node, site.worker).items()
+            if name in sums
         }
         self.buffers: dict[str, BufferDraft] = {}
         for name, (_, following) in node.kept.items():
@@ -40,9 +67,14 @@ class _Cell:
             if name not in self.buffers:
                 self.buffers[name] = self._buffer(name)
 
+    def _part_shape(self, key: str) -> Shape:
+        feed = self.site.feeds[key]
+        return 1, feed.shape[1], feed.channels
+
     def _buffer(self, name: str) -> BufferDraft:
-        row = self.node.rows[name]
-        return self.site.draft.buffer(f"row.{name}", row.dtype, row.shape)
+        row, (first, last) = self.node.rows[name], self.site.worker.channels
+        shape = (1, row.shape[1], last - first)
+        return self.site.draft.buffer(f"row.{name}", row.dtype, shape)
 
     def setup(self) -> list[Statement]:
         """Give the kept rows what they hold before the first row."""
@@ -51,11 +83,13 @@ class _Cell:
             box = self.buffers[name].box()
             if isinstance(first, str):
                 done += self._take(name, first)
-            elif np.all(first == first.flat[0]):
-                done.append(Fill(box, int(first.flat[0])))
+                continue
+            own = first[:, :, slice(*self.site.worker.channels)]
+            if np.all(own == own.flat[0]):
+                done.append(Fill(box, int(own.flat[0])))
             else:
                 dtype = self.node.rows[name].dtype
-                table = self.site.tables.add(f"{self.node.name}.{name}", dtype, first)
+                table = self.site.tables.add(f"{self.node.name}.{name}", dtype, own)
                 done.append(Const(box, table))
         return done
 
@@ -65,7 +99,7 @@ class _Cell:
         feed = self.site.feeds[source]
         if given.dtype == row.dtype:
             return take_row(feed, into, 0, 0)
-        held = self.site.draft.buffer("in", given.dtype, given.shape)
+        held = self.site.draft.buffer("in", given.dtype, into.shape)
         node = BinaryNode(name, (source, source), name, "max")
         step = binary({source: given, name: row}, node, into.box(), held.box(), held.box())
         return [*take_row(feed, held, 0, 0), step]
@@ -75,10 +109,9 @@ class _Cell:
         done = [s for name in self.node.kept for s in self._deliver(name, row)]
         awaited = dict(self.inputs)
         for step in self.node.steps:
-            for name in step.inputs:
-                source = self.node.slices.get(name, ("", 0))[0]
-                if source in awaited:
-                    done += take_row(self.site.feeds[source], awaited.pop(source), 0, row)
+            for key in (self._key(name) for name in step.inputs):
+                if key in awaited:
+                    done += take_row(self.site.feeds[key], awaited.pop(key), 0, row)
             done.append(self._instruction(step))
             done += self._deliver(step.output, row)
         return done
@@ -90,11 +123,19 @@ class _Cell:
         dtype, wish = self.node.rows[step.output].dtype, f"{self.node.name}.{step.output}.lut"
         return Lut(into, operands[0], self.site.tables.add(wish, dtype, step.table))
 
+    def _key(self, name: str) -> str:
+        """Of the part of an input that has a row; empty for other rows."""
+        if name not in self.node.slices:
+            return ""
+        source, start = self.node.slices[name]
+        return source if source in self.inputs else _gate_key(source, start)
+
     def _region(self, name: str) -> Region:
         if name not in self.node.slices:
             return self.buffers[name].box()
-        source, first = self.node.slices[name]
-        return self.inputs[source].box(channels=(first, first + self.node.rows[name].shape[2]))
+        key, (source, start) = self._key(name), self.node.slices[name]
+        units = self.node.rows[name].shape[2]
+        return self.inputs[key].box(channels=(start, start + units) if key == source else None)
 
     def _deliver(self, row_name: str, row: int) -> list[Statement]:
         """Send what consists of a row to all who need it."""

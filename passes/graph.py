@@ -8,12 +8,13 @@ exactly how. Constants are folded into the nodes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.program import Shape
+from isa.program import DTYPES, Shape
 
 Pair = tuple[int, int]
 
@@ -185,6 +186,15 @@ class CellNode(Node):
     @property
     def results(self) -> tuple[str, ...]:
         return tuple(self.made)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the inputs and all rows take at once; a row stands where the old one was."""
+        rows = self.rows.keys() - {following for _, following in self.kept.values()}
+        return sum(
+            math.prod(self.rows[name].shape) * DTYPES[self.rows[name].dtype].itemsize
+            for name in rows
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from isa.target import Target
 from passes.base import Pass
 from passes.draft import CoreDraft, Feed
 from passes.emit import Site, share_of
-from passes.emit_cell import emit_cell
+from passes.emit_cell import cell_parts, emit_cell
 from passes.emit_host import emit_host, is_direct_input
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
@@ -142,6 +142,11 @@ def _chain_channels(stage: Stage, wiring: Wiring) -> dict[int, tuple[str | None,
 
 def _feeds(graph: Graph, stage: Stage, worker: Worker, wiring: Wiring) -> dict[str, Feed]:
     """What the head of a stage must be given on one core."""
+    if isinstance(stage.head, CellNode):
+        return {
+            key: wiring.feed(name, worker.core, wanted, lag=wiring.lag(stage))
+            for key, (name, wanted) in cell_parts(stage.head, worker).items()
+        }
     return {
         name: wiring.feed(
             name,

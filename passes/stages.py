@@ -29,6 +29,7 @@ from passes.mapping import Mapping, Part
 Range = tuple[int, int]
 Copies = Lookup[str, int]
 ROW_SHARE = 0.5  # of a core's memory that the rows of a vector stage may take
+CELL_SHARE = 0.75  # the same of a cell, which holds few rows of all its inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +202,8 @@ def _workers(mapping: Mapping, head: Node, tail: tuple[Node, ...], core: int) ->
         return tuple(found)
     channels = mapping.graph.values[head.output].shape[2]
     count = 1 if not _is_channelwise(head) else _vector_parts(mapping.graph, head, mapping.target)
+    if isinstance(head, CellNode):
+        count = -(-head.bytes // int(CELL_SHARE * mapping.target.memory.core_bytes))
     count = min(count, channels)
     cuts = [channels * part // count for part in range(count + 1)]
     return tuple(Worker(core + part, (cuts[part], cuts[part + 1])) for part in range(count))

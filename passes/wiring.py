@@ -75,7 +75,9 @@ class Wiring:
         for stage in self.stages:
             makers = tuple(worker for worker in stage.workers if worker.is_last)
             self._makers[stage.output] = makers
-            if isinstance(stage.head, HostNode | CellNode):
+            if isinstance(stage.head, CellNode):
+                self._makers |= dict.fromkeys(stage.head.results, makers)
+            elif isinstance(stage.head, HostNode):
                 for name in stage.head.results:
                     whole = Worker(makers[0].core, (0, self.graph.values[name].shape[2]))
                     self._makers[name] = (whole,)

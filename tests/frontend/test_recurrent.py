@@ -134,6 +134,15 @@ def test_a_state_too_large_for_a_core_is_divided_over_several() -> None:
     assert len(parts) > 1
 
 
+@pytest.mark.parametrize("state", ["constant", "input"])
+def test_a_cell_too_large_for_the_memory_of_a_core_is_divided_by_units(state: str) -> None:
+    layer = Layer("LSTM", units=40, batch=2, steps=3, state=state)
+    target = load_target("ou9x8").with_overrides({"memory.core_bytes": "3072"})
+    program = compiled(layer, target=target, tiles="auto").program
+    cells = [core for core in program.cores if core.layer == "lstm/direction0"]
+    assert len(cells) > 1
+
+
 def cores_with_matrices(program: Program) -> int:
     return sum(bool(core.matrices) for core in program.cores)
 
