@@ -42,7 +42,10 @@ ALWAYS void device_bits(const uint8_t *row, const int32_t *lanes, int count, uin
 #endif
 }
 
+extern const char device_plan_doc[], device_product_doc[];
 extern const char device_sparse_plan_doc[], device_sparse_doc[];
+PyObject *device_plan(PyObject *self, PyObject *args);
+PyObject *device_product(PyObject *self, PyObject *args);
 PyObject *device_sparse_plan(PyObject *self, PyObject *args);
 PyObject *device_sparse(PyObject *self, PyObject *args);
 #endif

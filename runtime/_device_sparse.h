@@ -1,14 +1,15 @@
 /* A static device as the integers plus what it changes: where a code is not the sum of the cells.
  *
  * A programmed column gives the right code for most patterns of its word lines. The others are
- * listed once (_device_sparse.c), and a product is the linear one plus the listed differences of
- * the patterns that the inputs show (_device_differ.c).
+ * listed once (_device_list.c), and a product is the linear one plus the listed differences of the
+ * patterns that the inputs show (_device_differ.c).
  */
 #ifndef PIM_DEVICE_SPARSE_H
 #define PIM_DEVICE_SPARSE_H
 #include "_device.h"
 
-enum { SPARSE_LINES = 12, MAX_PATTERNS = 1 << SPARSE_LINES,
+enum { SPARSE_LEVELS = 1 + 2 * X86,
+       SPARSE_LINES = 12, MAX_PATTERNS = 1 << SPARSE_LINES,
        SLICE = 64, /* windows of the sliced product */
        MAX_SLICE_DELTA = 128 }; /* 255 x 128 fits 16 bits with a sign */
 
@@ -60,7 +61,14 @@ typedef struct {
     int32_t *slot, *slot_factor; /* column of a route, and its factor */
 } sparse;
 
-/* Windows that are no part of `out` are given as zeros and not counted. */
+/* 1: listed. 0: more than `most` differences, so that another way is quicker. -1: no memory. */
+int sparse_fill(sparse *p, const int16_t *cells, const int16_t *ideal, int uniform, int level,
+                int64_t most);
+/* The routes of the columns that differ, of `routes` in all, for the sliced product. -1: no
+ * memory. */
+int sparse_reach(sparse *p, int64_t routes);
+
+/* One window: its inputs and 16 zeros; out: its linear product, to be changed. */
 uint64_t sparse_window(const sparse *p, const uint8_t *row, uint32_t *out);
 
 /* What the sliced product of one call needs. */
