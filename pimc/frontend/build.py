@@ -17,7 +17,7 @@ from pimc.frontend.calibrate import Method
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
-from pimc.frontend.input_shapes import lost_batches
+from pimc.frontend.input_shapes import lost_batches, open_batches
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.masks import spell_masks
@@ -25,6 +25,7 @@ from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.place import Stay, host_warnings, place
 from pimc.frontend.ranges import Limits, Planned, common_ranges, planned
+from pimc.frontend.recurrent import sequence_of_images
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
 from pimc.frontend.supported import check_net, refuse_other_types
@@ -181,6 +182,14 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
     except PimError:  # perhaps only at batch 1
         if not normalized.is_split:
             raise
+        normalized = normalize(model, shapes, split_batch=False)
+        net, stays = _placed(normalized, options)
+    named = open_batches(model, shapes, normalized.batched)
+    if named and (sequence := sequence_of_images(net)) is not None:
+        if not any(named.values()):
+            text = f"{sequence}: the axis of its sequence is the open one of the batch"
+            hint = f"give its length with --input-shape {next(iter(named))}=24,..."
+            raise PimError(Diagnostic("F205", text, hint=hint))
         normalized = normalize(model, shapes, split_batch=False)
         net, stays = _placed(normalized, options)
     lost = {port.name for port in net.outputs if port.tensor in net.batched}

@@ -18,6 +18,7 @@ def bind_inputs(
 
     wanted: full shapes by input name. A named or absent leading axis is the batch, a leading 1
     too where more axes follow; split_batch takes other fixed leading sizes for a batch as well.
+    Without it, a size above 1 that is wanted for a named axis is that of no batch.
     Raises PimError F205 (dynamic axes), F207 (wishes that do not fit).
     """
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -34,7 +35,7 @@ def bind_inputs(
     for value in inputs:
         if not value.type.HasField("tensor_type"):
             continue  # refused with the operators that consume it
-        shape, has_batch = _input_shape(value, wanted.get(value.name), findings)
+        shape, has_batch = _input_shape(value, wanted.get(value.name), findings, split_batch)
         if split_batch and len(shape) > 1 and shape[0] > 1:
             has_batch = is_split = True
         if has_batch:
@@ -83,6 +84,17 @@ def _is_empty(value: onnx.ValueInfoProto) -> bool:
     return bool(leading.HasField("dim_value") and leading.dim_value == 0)
 
 
+def open_batches(
+    model: onnx.ModelProto, wanted: Mapping[str, Sequence[int]], batched: frozenset[str]
+) -> dict[str, bool]:
+    """The inputs whose batch has no fixed size in the model, and whether a size is wanted."""
+    return {
+        value.name: next(iter(wanted.get(value.name, ())), 1) > 1
+        for value in model.graph.input
+        if value.name in batched and _leading(value) is None
+    }
+
+
 def _leading(value: onnx.ValueInfoProto) -> int | None:
     """The fixed leading size of a tensor, if it has one."""
     dims = value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ()
@@ -94,7 +106,10 @@ def _rank(value: onnx.ValueInfoProto) -> int:
 
 
 def _input_shape(
-    value: onnx.ValueInfoProto, wanted: Sequence[int] | None, findings: Findings
+    value: onnx.ValueInfoProto,
+    wanted: Sequence[int] | None,
+    findings: Findings,
+    split_batch: bool,
 ) -> tuple[list[int], bool]:
     """The fixed shape of one input, and whether its leading axis is clearly the batch."""
     tensor = value.type.tensor_type
@@ -116,7 +131,10 @@ def _input_shape(
     if not known:
         return [], False
     is_named = len(tensor.shape.dim) > 0 and _size(tensor.shape.dim[0]) is None
-    has_batch = known[0] is None or is_named or (known[0] == 1 and len(known) > 1)
+    is_whole = not split_batch and (known[0] or 1) > 1
+    has_batch = (
+        known[0] is None or (is_named and not is_whole) or (known[0] == 1 and len(known) > 1)
+    )
     sizes = [1 if has_batch else known[0], *known[1:]]
     unknown = [axis for axis, size in enumerate(sizes) if size is None]
     if unknown:

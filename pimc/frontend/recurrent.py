@@ -12,6 +12,7 @@ import numpy as np
 
 from pimc.frontend.cells import CELLS, KIND, gate_number, is_cell
 from pimc.frontend.net import Array, Net, Op
+from pimc.frontend.partitions import body_of, is_host
 from pimc.frontend.writer import Writer
 
 KINDS = ("GRU", "LSTM", "RNN")
@@ -51,6 +52,16 @@ def _obstacles(net: Net, op: Op) -> Iterator[str]:
              given.get("activations") or wanted]  # fmt: skip
     if [name.lower() for name in names] != wanted:
         yield f"its activations are {', '.join(names)}; the default ones are supported"
+
+
+def sequence_of_images(net: Net) -> str | None:
+    """A recurrent layer, on the host or not, whose sequence would be the images of a batch."""
+    every = (inner for op in net.ops for inner in (body_of(op) if is_host(op) else [op]))
+    for op in every:
+        is_sequence = op.op_type in KINDS and not op.domain and not _is_turned(op)
+        if is_sequence and op.inputs[0] in net.batched:
+            return f"{op.op_type} `{op.name}`"
+    return None
 
 
 def _direction(op: Op) -> str:

@@ -211,6 +211,19 @@ def test_what_a_cell_cannot_do_stays_on_the_host_and_says_why(
     assert program.verify(layer.samples())["equal"]
 
 
+@pytest.mark.parametrize("attributes", [{}, {"clip": 1.0}], ids=["chip", "host"])
+def test_a_sequence_of_open_length_is_no_batch(attributes: dict[str, Any]) -> None:
+    layer = Layer("LSTM", outputs=("Y",), attributes=attributes)
+    model = layer.model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    with pytest.raises(PimError, match=r"F205.*sequence(.|\n)*--input-shape x="):
+        pimc.compile(model)
+    program = pimc.compile(model, input_shapes={"x": (6, 1, 4)})
+    assert program.outputs == {"Y": (6, 1, 1, 5)}
+    assert program.verify(layer.samples())["equal"]
+
+
 def test_lengths_and_peepholes_that_change_nothing_are_no_reason() -> None:
     layer = Layer("LSTM", state="constant", outputs=("Y",))
     model = layer.model()
