@@ -29,6 +29,9 @@ def annotate(net: Net) -> None:
     work = Annotator(net, _HANDLERS)
     for op in net.ops:
         work.visit(op)
+    for name, origin in work.origin.items():
+        if origin in net.qparams:
+            net.qparams.setdefault(name, net.qparams[origin])
     net.ops = work.ops
     net.outputs = [replace(p, tensor=work.views.get(p.tensor, p.tensor)) for p in net.outputs]
     net.remove_unused()

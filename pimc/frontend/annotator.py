@@ -31,7 +31,8 @@ class Annotator:
     """One walk over the operators of a net.
 
     views: integer tensor, or alias of a float one -> the float tensor it stands for. dtypes: 8-bit
-    type of the integer tensors among them. sums: views that hold whole numbers of 32 bits.
+    type of the integer tensors among them. origin: the tensor whose integers a moved one holds
+    while nobody has said what they mean. sums: views that hold whole numbers of 32 bits.
     """
 
     def __init__(self, net: Net, handlers: Mapping[str, Handler]) -> None:
@@ -40,6 +41,7 @@ class Annotator:
         self.views: dict[str, str] = {}
         self.dtypes: dict[str, str] = {}
         self.sums: set[str] = set()
+        self.origin: dict[str, str] = {}
         self._numbers: dict[str, str] = {}
         self._readers = net.consumers()
         self._outputs = net.output_tensors()
@@ -56,8 +58,10 @@ class Annotator:
         if handler is not None and handler(self, op):
             return
         if op.op_type in PASSING | {"Concat"} and not op.domain and op.inputs[0] in self.views:
-            self._pass_on(op)
-            return
+            mixes = op.op_type == "Resize" and op.attributes.get("mode", "nearest") != "nearest"
+            if not (mixes and op.inputs[0] in self.dtypes):
+                self._pass_on(op)
+                return
         self._compute(op)
 
     def _compute(self, op: Op) -> None:
@@ -87,7 +91,7 @@ class Annotator:
         """The integers of a tensor, for an operator that computes with them as numbers."""
         if tensor not in self._numbers:
             net, name = self.net, self.views[tensor]
-            held = net.qparams.setdefault(name, QParams(np.float32(1), 0, self.dtypes[tensor]))
+            held = self._settled(name, QParams(np.float32(1), 0, self.dtypes[tensor]))
             self._numbers[tensor] = self._rounded(name, held)
             net.types[self._numbers[tensor]] = ONNX_TYPES[held.dtype]
         return self._numbers[tensor]
@@ -105,7 +109,8 @@ class Annotator:
             self._compute(before)  # integers of different scales
             return
         if dtype is not None and op.op_type in ("Concat", "Pad"):
-            op = self._with_real_constants(op, known[0] or QParams(np.float32(1), 0, dtype))
+            held = self._settled(sources[0], QParams(np.float32(1), 0, dtype))
+            op, known = self._with_real_constants(op, held), [held]
         for name in op.outputs:
             if name:
                 self.views[name] = name
@@ -114,6 +119,8 @@ class Annotator:
                     self.dtypes[name] = dtype
                 if known[0] is not None:
                     net.qparams[name] = known[0]
+                else:
+                    self.origin[name] = self.origin.get(sources[0], sources[0])
         self.ops.append(op)
 
     # ------------------------------------------------------------------ constants
@@ -163,9 +170,13 @@ class Annotator:
             self._write("DequantizeLinear", name, real, name, qparams)
             net.types[real], self.views[tensor], net.qparams[real] = _FLOAT, real, qparams
             return real
-        if net.qparams.setdefault(name, qparams) == qparams:
-            return name
-        return self._reinterpreted(name, net.qparams[name], qparams)
+        held = self._settled(name, qparams)
+        return name if held == qparams else self._reinterpreted(name, held, qparams)
+
+    def _settled(self, name: str, wish: QParams) -> QParams:
+        """The parameters of integers, ``wish`` where they have none; moved ones share them."""
+        held = self.net.qparams.setdefault(self.origin.get(name, name), wish)
+        return self.net.qparams.setdefault(name, held)
 
     def _reinterpreted(self, name: str, held: QParams, wanted: QParams) -> str:
         """The same integers read differently: quantize with one pair, dequantize with another."""

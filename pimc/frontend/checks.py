@@ -163,10 +163,10 @@ def check_elementwise(net: Net, op: Op) -> str | None:
         return "all its operands are constants that could not be folded"
     shape = net.shapes[op.output]
     for name in inputs:
-        if name in net.batched and len(net.shapes[name]) != len(shape):
+        sizes = net.shapes[name]
+        if name in net.batched and (len(sizes) != len(shape) or sizes[0] != shape[0]):
             return (
-                f"`{name}` of shape {list(net.shapes[name])} broadcasts its batch axis into "
-                f"{list(shape)}"
+                f"`{name}` of shape {list(sizes)} broadcasts its batch axis into {list(shape)}"
             )
     return None
 

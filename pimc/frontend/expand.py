@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 
 from pimc.frontend.checks import MOST_TURNED
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
@@ -20,6 +21,7 @@ from pimc.frontend.recurrent import write_recurrent
 from pimc.frontend.upsample import conv_transpose, interpolate
 from pimc.frontend.writer import Writer
 
+_FLOAT = onnx.TensorProto.FLOAT
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceSum": "GlobalAveragePool"}
 _POOLS |= {"ReduceMax": "GlobalMaxPool", "ReduceMin": "GlobalMaxPool"}
 
@@ -34,6 +36,7 @@ def _written(net: Net, op: Op) -> list[Op]:
     rewrite = None if op.domain else _REWRITES.get(op.op_type)
     results = [name for name in op.outputs if name]
     known = all(name in net.shapes for name in (*op.inputs[:1], *results))
+    known &= net.types.get(op.outputs[0], _FLOAT) == _FLOAT  # whole numbers are the host's
     written = rewrite(Writer(net, op)) if rewrite and known else None
     if not written:
         return [op]

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from isa.diagnostics import PimError
 from pimc.frontend.net import Array, Net, Op, used_inputs
-from pimc.frontend.session import open_session
+from pimc.frontend.session import open_session, runtime_error
 
 _KEPT = frozenset(("QuantizeLinear", "DequantizeLinear"))  # the integers of the user's weights
 _RANDOM = frozenset(
@@ -50,12 +50,16 @@ def _folded(net: Net, op: Op) -> list[Array] | None:
 def run_alone(op: Op, constants: dict[str, Array], opset: int) -> list[Array]:
     """The results of one operator on constants, by onnxruntime.
 
-    Raises PimError F240 when onnxruntime does not know it.
+    Raises PimError F240 when onnxruntime does not know it, or cannot run it on these.
     """
     node = helper.make_node(op.op_type, op.inputs, op.outputs, domain=op.domain, **op.attributes)
     weights = [numpy_helper.from_array(values, name) for name, values in constants.items()]
     outputs = [onnx.ValueInfoProto(name=name) for name in op.outputs]
     graph = helper.make_graph([node], "constant", [], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    results: list[Array] = open_session(model).run(None, {})
+    session = open_session(model)
+    try:
+        results: list[Array] = session.run(None, {})
+    except Exception as error:  # onnxruntime's errors have no common base below Exception
+        raise runtime_error("cannot compute a constant", error) from error
     return results

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from passes.graph import Graph, MatrixNode
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.export import partition_model
-from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op
+from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op, QParams
 from pimc.frontend.partitions import between, body_of, is_host, partitioned
 from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import plan
@@ -98,6 +99,12 @@ def _raw(net: Net) -> set[str]:
     ports = {port.tensor for port in net.inputs} & net.output_tensors()
     others = {name for name in hosted if net.types.get(name, _FLOAT) != _FLOAT}
     raw = (hosted - touched - ports - net.qparams.keys()) | others
+    for port in net.outputs:  # integers that were moved on the host are integers
+        is_byte = port.elem_type in INT_NAMES and net.types.get(port.tensor, _FLOAT) == _FLOAT
+        if is_byte and port.tensor in raw:
+            own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
+            net.qparams.setdefault(port.tensor, own)
+            raw.discard(port.tensor)
     integers = {port.tensor for port in net.inputs if port.elem_type in INT_NAMES}
     return {name for name in raw if name and not net.is_constant(name)} - integers
 

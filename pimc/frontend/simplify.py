@@ -24,8 +24,8 @@ Scaling = tuple[Array, Array]  # factor and offset per output channel, float64 [
 def simplify(net: Net) -> None:
     """Rewrite ``net`` in place."""
     _drop_neutral_constants(net)
-    drop_identities(net)
     _split_variadic(net)
+    drop_identities(net)
     _turn_constants(net)
     _free_odd_weights(net)
     _fold_scalings(net)
@@ -80,7 +80,6 @@ def _is_identity(net: Net, op: Op) -> bool:
 def _split_variadic(net: Net) -> None:
     """Sum(a, b, c) becomes Add(Add(a, b), c), and so with Max and Min: two tensors at a time."""
     ops: list[Op] = []
-    names: dict[str, str] = {}
     for op in net.ops:
         pairwise = {"Sum": "Add", "Max": "Max", "Min": "Min"}.get(op.op_type)
         is_short = pairwise == op.op_type and len(op.inputs) == 2
@@ -88,19 +87,18 @@ def _split_variadic(net: Net) -> None:
             ops.append(op)
             continue
         if len(op.inputs) == 1:
-            names[op.output] = op.inputs[0]
+            ops.append(Op(op.name, "Identity", op.inputs, op.outputs))
             continue
         left = op.inputs[0]
         for position, right in enumerate(op.inputs[1:], 1):
             is_last = position == len(op.inputs) - 1
             output = op.output if is_last else net.fresh(f"{op.output}_partial{position}")
             sizes = np.broadcast_shapes(net.shapes[left], net.shapes[right])
-            net.shapes[output], net.types[output] = sizes, _FLOAT
+            net.shapes[output], net.types[output] = sizes, net.types.get(left, _FLOAT)
             name = op.name if is_last else f"{op.name}_partial{position}"
             ops.append(Op(name, pairwise, (left, right), (output,)))
             left = output
     net.ops = ops
-    net.rename_inputs(names)
 
 
 def _turn_constants(net: Net) -> None:

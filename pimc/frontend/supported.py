@@ -215,9 +215,9 @@ def _refusal(
     if large:
         count = math.prod(net.shapes[large])
         return "F211", f"its result `{large}` has {count:,} elements, more than {LARGEST:,}", None
-    empty = next((name for name in op.outputs if name and 0 in net.shapes[name]), None)
+    empty = next((n for n in names if 0 in net.shapes[n] and not net.is_constant(n)), None)
     if empty:
-        return "F211", f"its result `{empty}` has no elements", None
+        return "F211", f"`{empty}` has no elements", None
     wrong = next((n for n in op.outputs if n and net.types.get(n, _FLOAT) != _FLOAT), None)
     if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()

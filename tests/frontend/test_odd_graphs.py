@@ -100,6 +100,73 @@ def test_a_constant_beside_any_number_of_images() -> None:
     check(make("(float[1,4] x) => (float[A,B] y)", "y = Concat<axis=1>(x, c)", c=weights(1, 3)))
 
 
+def test_two_names_of_one_tensor_go_to_the_host_by_two_ways() -> None:
+    check(
+        make(
+            "(float[2] x) => (float[2] y, float[2] z)",
+            "a = Sigmoid(x) b = Tile(a, one) y = Pow(b, a) z = Add(y, x)",
+            one=np.array([1]),
+        )
+    )
+
+
+def test_a_sum_of_one_tensor_is_that_tensor_whoever_reads_it() -> None:
+    check(
+        make(
+            "(float[N,4] x) => (float[N,4] y, float[N,4] w)",
+            "a = Sum(x) b = Max(a) c = Min(b) y = Relu(c) q = QuantizeLinear(b, s, z) "
+            "w = DequantizeLinear(q, s, z)",
+            s=F(0.05),
+            z=S8,
+        )
+    )
+
+
+def test_a_constant_over_the_batch_is_no_operand_of_the_chip() -> None:
+    model = make("(float[1,5] x) => (float[A,5] y)", "a = Relu(x) y = Add(a, c)", c=weights(6, 5))
+    assert check(model).report["placement"]["on_host"][0]["op_type"] == "Add"
+
+
+def test_whole_numbers_are_reduced_on_the_host() -> None:
+    check(
+        make(
+            "(int64[N,3,4] x) => (int64[N,C] y, float[N,3,4] z)",
+            "y = ReduceMean<axes=[2], keepdims=0>(x) z = Cast<to=1>(x)",
+        )
+    )
+
+
+@pytest.mark.parametrize("op", ["Split<axis=0>(t, parts)", "Split<axis=1>(t, halves)"])
+def test_bytes_without_a_scale_are_moved_anywhere(op: str) -> None:
+    model = make(
+        "(int8[2,3,4] x) => (int8[A,B,C] y)", f"t = Transpose<perm=[0,2,1]>(x) y, z = {op}",
+        parts=np.array([1, 1]), halves=np.array([2, 2]),
+    )  # fmt: skip
+    check(model)
+
+
+def test_moved_integers_and_those_they_were_moved_from_are_read_differently() -> None:
+    check(
+        make(
+            "(int8[N,4,2] x) => (float[N,2,4] y, float[N,4,2] z)",
+            "t = Transpose<perm=[0,2,1]>(x) y = DequantizeLinear(t, a, o) "
+            "z = DequantizeLinear(x, b, o)",
+            a=F(0.2),
+            b=F(0.1),
+            o=S8,
+        )
+    )
+
+
+def test_interpolated_bytes_are_cut_as_the_host_cuts_them() -> None:
+    mode = 'mode="linear", coordinate_transformation_mode="asymmetric"'
+    model = make(
+        "(int8[1,1,4,4] x) => (int8[A,B,C,D] y)", f"y = Resize<{mode}>(x, , scales)",
+        scales=np.array([1, 1, 2, 2], F),
+    )  # fmt: skip
+    check(model)
+
+
 def test_a_cut_through_the_batch_that_leaves_nothing_is_refused() -> None:
     """Of one image the slice is all there is."""
     model = make(

@@ -101,8 +101,10 @@ def lower_host(state: State, model: ReferenceModel, parts: Partitions, name: str
     inputs, outputs = parts.inputs(name), parts.outputs(name)
     values, sources = [], []
     for tensor in inputs:
-        values.append(state.value_of(tensor))
-        sources.append(_as_seen(state, tensor, values[-1]))
+        value = state.value_of(tensor)
+        sources.append(_as_seen(state, tensor, value))
+        # two names of one value are two tensors of the partition, each with a way of its own
+        values.append(state.copy(value) if value in values else value)
     made = []
     for tensor in outputs:
         maker = model.makers[tensor]
