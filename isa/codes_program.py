@@ -249,12 +249,14 @@ CONTAINER: Final[dict[str, Code]] = {
     ),
     "C508": Code(
         "refusing to overwrite",
-        "The path exists and is no program folder, so it is left alone. Choose another path, or "
-        "remove it yourself.",
+        "Something stands at the path that pimc does not replace: a folder that is no program "
+        "folder, a file where a folder is to be written, a device, an input of the command. It is "
+        "left alone. Choose another path, or remove it yourself.",
     ),
     "C509": Code(
-        "cannot write the program folder",
-        "The system refused to write. Nothing was left behind.",
+        "cannot write",
+        "The system refused to write a file or folder: no space, no permission, no such place. "
+        "Nothing was left behind, and what stood there before still does.",
     ),
     "C510": Code(
         "the folder holds several phases",

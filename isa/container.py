@@ -31,17 +31,16 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.drafts import drafted_folder, in_the_way
 from isa.npz import Array, read_npz, write_npz
 from isa.phases import Phases
 from isa.printer import DATA_FILE, program_lines
@@ -107,7 +106,7 @@ def save(
     check_writable(folder, (program,), target)
     extras = checked_files(extra_files)
     arrays = [data_arrays(each) for each in programs_of(program)]
-    with drafted(folder) as draft:
+    with drafted_folder(folder) as draft:
         write_whole(draft, program, target, arrays, extras)
 
 
@@ -118,25 +117,8 @@ def check_writable(folder: Path, wholes: Sequence[Program | Phases], target: Tar
         for each in programs_of(whole):
             _check_target(each, target, Location(str(folder)), findings)
     if (folder.exists() or folder.is_symlink()) and not is_container(folder):
-        hint = "choose another path with `-o`"
-        message = f"`{folder}` exists and is no program folder"
-        findings.error("C508", message, Location(str(folder)), hint)
+        findings.add(in_the_way(folder, "no program folder"))
     findings.raise_if_any()
-
-
-@contextmanager
-def drafted(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``folder`` at the end, or vanishes. Raises C509."""
-    draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
-    try:
-        draft.mkdir()
-        yield draft
-        _replace(folder, draft)
-    except OSError as error:
-        message = f"cannot write `{folder}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(folder)))) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_whole(
@@ -409,22 +391,6 @@ def write_extras(draft: Path, extras: Mapping[PurePosixPath, bytes | Path]) -> N
             shutil.copyfile(contents, draft / name)
         else:
             (draft / name).write_bytes(contents)
-
-
-def _replace(folder: Path, draft: Path) -> None:
-    """Put ``draft`` in the place of ``folder``; the old one returns when that fails."""
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    old = folder.parent / f"{draft.name}.old"
-    folder.rename(old)
-    try:
-        draft.rename(folder)
-    except OSError:
-        with suppress(OSError):
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_plain(file: Path, findings: Findings) -> bool:

@@ -16,7 +16,6 @@ from isa.container import (
     LoadedPhases,
     check_writable,
     checked_files,
-    drafted,
     file_sha256,
     load_phases,
     manifest_of,
@@ -28,6 +27,7 @@ from isa.container import (
 )
 from isa.data_arrays import data_arrays
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.drafts import drafted_folder
 from isa.npz import Array, write_npz
 from isa.phases import Phases
 from isa.printer import DATA_FILE
@@ -55,7 +55,7 @@ def save_shapes(
         raise ValueError("several shapes are two or more, and differ")
     arrays = [[data_arrays(program) for program in programs_of(whole)] for whole in wholes]
     shared = common_arrays(arrays)
-    with drafted(folder) as draft:
+    with drafted_folder(folder) as draft:
         digest = ""
         if shared:
             write_npz(draft / DATA_FILE, shared)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, PimError
+from isa.drafts import drafted_file
 from passes.estimate import MappingCost
 from pimc.compare import Row
 
@@ -62,14 +63,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         _bars(panel, rows, parts)
         panel.set_title(name, fontsize="medium")
     axes[0, 0].invert_yaxis()
-    draft = path.with_name(f".draft-{path.name}")
-    try:
+    with drafted_file(path) as draft:
         figure.savefig(draft, dpi=150)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        message = f"cannot write `{path}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(path)))) from error
 
 
 def _bars(panel: Any, rows: Sequence[Row], parts: Sequence[Part]) -> None:

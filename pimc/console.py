@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from isa.codes import EXIT_INTERNAL
+from isa.codes import EXIT_INTERNAL, EXIT_REJECTED
 from isa.diagnostics import Diagnostic, Location, PimError
-
-EXIT_INTERRUPTED = 130
+from isa.drafts import drafted_file
+from pimc import interrupts
 
 
 class Commands(click.Group):
@@ -29,17 +29,38 @@ class Commands(click.Group):
             click.echo(error.render(color=_has_color()), err=True)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            click.echo(interrupts.MESSAGE, err=True)
+            ctx.exit(interrupts.EXIT_CODE)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
         except Exception as error:
+            if interrupts.seen:  # somebody made another exception of it
+                click.echo(interrupts.MESSAGE, err=True)
+                ctx.exit(interrupts.EXIT_CODE)
+            elif isinstance(error, OSError) and error.filename is not None:
+                click.echo(_refused(error).render(color=_has_color()), err=True)
+                ctx.exit(EXIT_REJECTED)
             _report_bug(error)
             ctx.exit(EXIT_INTERNAL)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Ctrl-C while the arguments are read ends as it does later."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            click.echo(interrupts.MESSAGE, err=True)
+            raise click.exceptions.Exit(interrupts.EXIT_CODE) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which they are declared, which is the order in which they are used."""
         return list(self.commands)
+
+
+def _refused(error: OSError) -> Diagnostic:
+    """What the system says about a path: too long a name, a loop of links, no permission."""
+    path = str(error.filename)
+    message = f"`{path}` cannot be used: {error.strerror}"
+    return Diagnostic("C502", message, Location(path), "check the path and its permissions")
 
 
 def _report_bug(error: Exception) -> None:
@@ -113,12 +134,5 @@ def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def write_text(file: Path, text: str) -> None:
     """Replace a file, all of it or nothing. Raises PimError C509."""
-    draft = file.with_name(f".{file.name}.draft")
-    try:
+    with drafted_file(file) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(file)
-    except OSError as error:
-        message = f"cannot write `{file}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(file)))) from error
-    finally:
-        draft.unlink(missing_ok=True)

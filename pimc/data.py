@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from isa.catalog import Load, Lookup
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.drafts import drafted_file
 from isa.numerics import limits
 from isa.program import DTYPES, Program, Tensor, walk
 
@@ -280,14 +281,6 @@ def first_samples(feeds: Mapping[str, Array], samples: int | None) -> Feeds:
 
 
 def write_data(path: str | Path, arrays: Mapping[str, Array]) -> None:
-    """Write an npz file beside its place and rename it. Raises PimError C509."""
-    file = Path(path)
-    draft = file.with_name(f".{file.name}.draft.npz")
-    try:
-        with draft.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        draft.replace(file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        message = f"cannot write `{file}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(file)))) from error
+    """Write an npz file, all of it or nothing. Raises PimError C508, C509."""
+    with drafted_file(Path(path)) as draft, draft.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)

@@ -6,12 +6,15 @@ Forked processes inherit the programmed machine, so nothing is prepared twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from signal import SIG_IGN, SIGINT, signal
 from typing import Any, TypeVar
 
 from isa.diagnostics import Diagnostic, PimError
+from isa.drafts import uninterrupted
 
 Answer = TypeVar("Answer")
 
@@ -31,14 +34,15 @@ def in_processes(work: Callable[[slice], Answer], parts: Sequence[slice]) -> lis
     """
     context = get_context("fork")
     processes, receivers = [], []
-    for part in parts:
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_answer, args=(work, part, sender))
-        process.start()
-        sender.close()
-        processes.append(process)
-        receivers.append(receiver)
     try:
+        for part in parts:
+            receiver, sender = context.Pipe(duplex=False)
+            receivers.append(receiver)
+            process = context.Process(target=_answer, args=(work, part, sender))
+            with uninterrupted():
+                process.start()
+                processes.append(process)
+            sender.close()
         return [_received(receiver) for receiver in receivers]
     finally:
         for receiver in receivers:
@@ -49,10 +53,12 @@ def in_processes(work: Callable[[slice], Answer], parts: Sequence[slice]) -> lis
 
 
 def _answer(work: Callable[[slice], object], part: slice, sender: Connection) -> None:
-    try:
-        sender.send(work(part))
-    except PimError as error:
-        sender.send(error)
+    signal(SIGINT, SIG_IGN)  # Ctrl-C reaches all; the parent ends its children
+    with suppress(BrokenPipeError):  # the parent wants it no more
+        try:
+            sender.send(work(part))
+        except PimError as error:
+            sender.send(error)
 
 
 def _received(receiver: Connection) -> Any:

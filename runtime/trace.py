@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from isa.assembly import instruction_text
+from isa.drafts import drafted_file
 from runtime.timeline import Timeline
 
 PS_PER_NS, PS_PER_US = 1e3, 1e6
@@ -71,11 +72,15 @@ def trace_json(timeline: Timeline) -> str:
 
 
 def write_trace(timeline: Timeline, path: str | Path) -> None:
-    """Write the trace to a file, compressed where its name ends in `.gz`."""
+    """Write the trace to a file, compressed where its name ends in `.gz`.
+
+    All of it or nothing. Raises PimError C508, C509.
+    """
     data = trace_json(timeline).encode()
     path = Path(path)
-    # no time stamp inside: the same simulation gives the same file
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    with drafted_file(path) as draft:
+        # no time stamp inside: the same simulation gives the same file
+        draft.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def _meta(what: str, process: int, thread: int, **args: Any) -> dict[str, Any]:

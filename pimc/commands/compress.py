@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from isa.diagnostics import Diagnostic, Location, PimError
-from pimc.commands.options import json_option, quiet_option
+from isa.drafts import drafted_file
+from pimc.commands.options import check_place, json_option, quiet_option
 from pimc.console import phases, show_json
 from pimc.report import document
 
@@ -43,6 +44,7 @@ def compress(
     from pimc.data import LABELS, read_data
     from pimc.frontend.load import load_model
 
+    check_place(output, False, model, calib, data)
     wanted = [compression.parse_compression(spec) for spec in specs]
     samples = read_data(calib)
     samples.pop(LABELS, None)
@@ -59,21 +61,10 @@ def compress(
         done = compression.compress(
             load_model(model), samples, wanted, labelled, compensate=not no_compensation
         )
-    _write(output, done.model.SerializeToString())
+    with drafted_file(output) as draft:
+        draft.write_bytes(done.model.SerializeToString())
     if as_json:
         figures = {"output": str(output), "compression": done.report.as_json()}
         show_json(document("compress", figures, None, (model, calib, data)))
     else:
         click.echo(done.report.as_text())
-
-
-def _write(path: Path, contents: bytes) -> None:
-    """Write beside the place and rename. Raises PimError C509."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_bytes(contents)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        message = f"cannot write `{path}`: {error.strerror or error}"
-        raise PimError(Diagnostic("C509", message, Location(str(path)))) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -154,22 +155,30 @@ def read_tiles(text: str | None) -> int | str | None:
     return int(text)
 
 
-def check_place(output: Path, is_folder: bool) -> None:
+def check_place(output: Path, is_folder: bool, *inputs: Path | None) -> None:
     """Refuse a place that cannot be written to before the work that would be lost.
 
-    Raises PimError C508 for a file or foreign folder in the way, C509 for a missing parent.
+    inputs: files that the command reads and must not replace. Raises PimError C508 for a file or
+    foreign folder in the way, or an input, C509 for a missing parent.
     """
     from isa.container import is_container
+    from isa.drafts import in_the_way
 
-    at = Location(str(output))
-    if not output.resolve().parent.is_dir():
+    place = Path(os.path.realpath(output))
+    if not place.parent.is_dir():
         message = f"cannot write `{output}`: there is no folder `{output.parent}`"
-        raise PimError(Diagnostic("C509", message, at))
-    in_the_way = not is_container(output) if is_folder else output.is_dir()
-    if output.exists() and in_the_way:
-        what = "no program folder" if is_folder else "a folder"
-        message = f"`{output}` exists and is {what}"
-        raise PimError(Diagnostic("C508", message, at, "choose another path, or remove it"))
+        hint = "create the folder first, or choose another path"
+        raise PimError(Diagnostic("C509", message, Location(str(output)), hint))
+    if not os.path.lexists(place):
+        return
+    if is_folder and not is_container(place):
+        raise PimError(in_the_way(output, "no program folder"))
+    if not is_folder and not place.is_file():
+        is_dir = place.is_dir()
+        raise PimError(in_the_way(output, "a folder" if is_dir else "no plain file"))
+    for given in inputs:
+        if given is not None and os.path.realpath(given) == str(place):
+            raise PimError(in_the_way(output, "also an input of this command"))
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:

@@ -57,7 +57,7 @@ def run_command(
     from pimc.data import LABELS, random_feeds, read_data, write_data
 
     if output is not None:
-        check_place(output, is_folder=False)
+        check_place(output, False, source)
     given = None if source is None else read_data(source, samples)
     program = chosen(program, shapes, given)
     loaded = api.load(program)

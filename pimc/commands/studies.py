@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pimc.commands.options import chosen, json_option, override_option, read_pairs, shape_option
+from pimc.commands.options import (
+    check_place,
+    chosen,
+    json_option,
+    override_option,
+    read_pairs,
+    shape_option,
+)
 from pimc.commands.phases import show_figures, simulate_phases
 from pimc.console import show_json, show_table
 from pimc.report import document
@@ -66,6 +73,8 @@ def simulate(
     from runtime.trace import write_trace
     from runtime.unpipelined import layer_by_layer
 
+    if trace is not None:
+        check_place(trace, False, source)
     if samples is not None and source is None:
         raise click.UsageError("--samples needs --input")
     feeds = None if source is None else read_data(source, samples)

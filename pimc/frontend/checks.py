@@ -165,9 +165,7 @@ def check_elementwise(net: Net, op: Op) -> str | None:
     for name in inputs:
         sizes = net.shapes[name]
         if name in net.batched and (len(sizes) != len(shape) or sizes[0] != shape[0]):
-            return (
-                f"`{name}` of shape {list(sizes)} broadcasts its batch axis into {list(shape)}"
-            )
+            return f"`{name}` of shape {list(sizes)} broadcasts its batch axis into {list(shape)}"
     return None
 
 

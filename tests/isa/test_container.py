@@ -189,7 +189,7 @@ def test_a_rename_that_fails_brings_the_old_folder_back(
     rename = Path.rename
 
     def fails_for_drafts(self: Path, target: Path) -> Path:
-        if self.name.startswith(".net.pim.") and not self.name.endswith(".old"):
+        if self.name.startswith(".pimc-") and not self.name.endswith(".old"):
             raise OSError(13, "Permission denied")
         return rename(self, target)
 
