@@ -292,9 +292,10 @@ RUNTIME: Final[dict[str, Code]] = {
     ),
     "R720": Code(
         "forced kernel or path is not available",
-        "PIMC_KERNEL or PIMC_PATH asks for something that does not exist here: an unknown word, "
-        "the C kernel where it was not built, or a path that cannot be exact for a matrix of the "
-        "program. `pimc doctor` shows what there is; `auto` always works.",
+        "PIMC_KERNEL, PIMC_PATH or PIMC_STREAMS asks for something that does not exist here: an "
+        "unknown word, the C kernel where it was not built, a path that cannot be exact for a "
+        "matrix of the program, or C for a program that it does not take as a whole. `pimc doctor` "
+        "shows what there is; `auto` always works, once a C kernel of older sources is built again.",
     ),
     "R721": Code(
         "process ended early",

@@ -30,7 +30,7 @@ LARGEST_TERMS = 4  # of a start
 
 
 class NotInC(Exception):
-    """A stream has what the engine does not do, and Python cannot do for it."""
+    """What the engine does not do, and Python cannot do for it; says why."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Code:
             self.variables = max(self.variables, self.first_variable + len(scope) + 1)
             bounds = (item.values.start, item.values.stop, item.values.step)
             if max(map(abs, bounds)) > LARGEST:
-                raise NotInC
+                raise NotInC(f"loop over {item.variable}: bounds beyond {LARGEST}")
             loop = Operation("loop", numbers=(self.first_variable + len(scope), *bounds, 0))
             self._add(loop, _Place(None, scope))
             self.add_body(binder, item.body, (*scope, item.variable))
@@ -81,7 +81,7 @@ class _Code:
         if operation is not None and self._add(operation, place):
             return
         if isinstance(item.instruction, Send | Recv):
-            raise NotInC  # queues are C's
+            raise NotInC(f"`{item.instruction.mnemonic}` is not in C, but queues are")
         numbers = (len(self.calls), self.first_variable, len(scope))
         self.calls.append(_call(binder, item, scope))
         self._add(Operation("call", numbers=numbers), place)
@@ -143,7 +143,7 @@ class Engine:
         self, streams: Sequence[Stream], queues: Mapping[str, Queue], kernel: Kernel
     ) -> None:
         if kernel.extension is None or kernel.streams == "python" or not streams:
-            raise NotInC
+            raise NotInC("there is no C kernel, PIMC_STREAMS=python, or no core")
         self._streams, self._queues = streams, list(queues.values())
         code = _Code({name: number for number, name in enumerate(kernel.extension.kinds())})
         for name, queue in queues.items():
@@ -224,7 +224,7 @@ def _make(binder: Binder, kernel: Kernel, code: _Code, offsets: list[int]) -> ob
             kernel.level,
         )
     except (ValueError, OverflowError) as error:
-        raise NotInC from error
+        raise NotInC(str(error)) from error
 
 
 def _table(rows: Sequence[Sequence[int]], fields: int) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from runtime.kernel_source import source_hash
 
 LEVELS: Final = ("portable C", "AVX2", "AVX-512 VNNI")
 KERNELS: Final = ("auto", "numpy", "c")
-STREAMS: Final = ("auto", "python")
+STREAMS: Final = ("auto", "python", "c")
 PATHS: Final = ("auto", "proved", "excess", "sliced", "table", "popcount")
 
 
@@ -23,7 +23,8 @@ class Kernel:
     """The choice for one machine.
 
     extension: the C module, None for NumPy. level: index into LEVELS. path: one of PATHS.
-    streams: "python" where each instruction is to be executed in Python, products excepted.
+    streams: "python" where each instruction is to be executed in Python, products excepted; "c"
+    where a program that C does not take as a whole is to be refused.
     """
 
     extension: ModuleType | None
@@ -55,6 +56,9 @@ def choose_kernel(environment: Mapping[str, str] | None = None) -> Kernel:
                 hint="install pimc where a C compiler is: `pip install -e .`",
             )
         )
+    if extension is not None and not hasattr(extension, "engine"):
+        message = "the C kernel was built from sources before those that are here"
+        raise PimError(Diagnostic("R720", message, hint="build it again: `pip install -e .`"))
     best = extension.best_level() if extension is not None else 0
     levels = ("auto", *(str(level) for level in range(best + 1)))
     level = _word(environment, "PIMC_LEVEL", levels)

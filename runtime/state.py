@@ -53,7 +53,10 @@ class State:
     def _make_engine(self, kernel: Kernel) -> Engine | PythonEngine:
         try:
             return Engine(self.streams, self.queues, kernel)
-        except NotInC:
+        except NotInC as error:
+            if kernel.streams == "c":
+                message = f"PIMC_STREAMS=c, but C does not take the program: {error}"
+                raise PimError(Diagnostic("R720", message)) from error
             return PythonEngine(self.streams, self.queues, self._ready)
 
     def _bind_core(self, core: Core, crossbars: Mapping[str, Programmed]) -> Stream:

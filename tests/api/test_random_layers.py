@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import pimc
+from runtime.kernel import load_extension
 
 sizes = st.integers(1, 3)
 
@@ -62,6 +65,14 @@ def model_bytes(
         graph, opset_imports=opsets, ir_version=8
     ).SerializeToString()
     return serialized
+
+
+@pytest.fixture(scope="module", autouse=True)
+def streams() -> Iterator[None]:
+    """What is compiled runs in C as a whole, or the test fails; without a C kernel in Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIMC_STREAMS", "auto" if load_extension() is None else "c")
+        yield
 
 
 def assert_equal(model: bytes, target: str, seed: int, shape: tuple[int, ...]) -> None:

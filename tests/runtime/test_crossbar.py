@@ -239,6 +239,12 @@ def test_a_missing_c_kernel_is_used_by_nobody_and_explained(
         choose_kernel({"PIMC_KERNEL": "c"})
 
 
+def test_a_kernel_from_before_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "runtime._crossbar", ModuleType("runtime._crossbar"))
+    with pytest.raises(PimError, match=r"R720.*built from sources before(.|\n)*pip install -e"):
+        choose_kernel({})
+
+
 @needs_c
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_compiled_kernel_is_that_of_the_source(name: str) -> None:

@@ -430,6 +430,7 @@ def row(factor: int, rows: int = 1) -> Region:
     ("body", "message"),
     [
         ((Fill(row(2)),), r"R710.*rows 6\.\.7 are outside 0\.\.5 of `b`"),
+        ((Fill(row(1 << 40)),), r"R710.*rows 1099511627776\.\."),  # beyond what C computes
         ((Fill(row(-1)),), r"R710.*rows -1\.\.0 are outside"),
         ((Send("c", row(2)), Recv(row(1), "c")), r"R710.*rows 6\.\.7"),
         ((Send("c", row(1)), Recv(row(2), "c")), r"R710.*rows 6\.\.7"),
@@ -466,7 +467,6 @@ def test_an_undeclared_name_is_worded_as_in_python(target: Target) -> None:
     "body",
     [
         (Send("c", row(0)), Recv(replace(row(0), name="wide"), "c")),  # another type
-        (Fill(row(0)), Fill(Region("b", Span(Affine(0, (("y", 1 << 40),)), 1)))),
         (Accumulate(row(0), row(0)),),  # bytes
     ],
 )
@@ -484,6 +484,11 @@ def test_a_program_that_c_does_not_take_runs_in_python(
         except PimError as error:
             results.append(str(error))
     assert results[0] == results[1]
+    with (
+        mock.patch.dict(os.environ, PIMC_STREAMS="c"),
+        pytest.raises(PimError, match=r"R720.*C does not take the program: "),
+    ):
+        machine_of(replace(program, cores=(core,)), target, "c").run(feeds)
 
 
 # ------------------------------------------------------------------ the C entry points
