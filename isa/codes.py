@@ -295,7 +295,7 @@ RUNTIME: Final[dict[str, Code]] = {
         "PIMC_KERNEL, PIMC_PATH or PIMC_STREAMS asks for something that does not exist here: an "
         "unknown word, the C kernel where it was not built, a path that cannot be exact for a "
         "matrix of the program, or C for a program that it does not take as a whole. `pimc doctor` "
-        "shows what there is; `auto` always works, once a C kernel of older sources is built again.",
+        "shows what there is; `auto` always works unless the C kernel is older than its source.",
     ),
     "R721": Code(
         "process ended early",
