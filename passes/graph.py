@@ -30,7 +30,7 @@ class Value:
     """
 
     name: str
-    dtype: str  # "s8" or "u8"; "s32" of row numbers; those and "f32" between host and border
+    dtype: str  # "s8" or "u8"; "s32" of row numbers and of gates' sums; and "f32" at the host
     shape: Shape
     scale: float | None
     zero: int

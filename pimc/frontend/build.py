@@ -184,12 +184,7 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
             raise
         normalized = normalize(model, shapes, split_batch=False)
         net, stays = _placed(normalized, options)
-    named = open_batches(model, shapes, normalized.batched)
-    if named and (sequence := sequence_of_images(net)) is not None:
-        if not any(named.values()):
-            text = f"{sequence}: the axis of its sequence is the open one of the batch"
-            hint = f"give its length with --input-shape {next(iter(named))}=24,..."
-            raise PimError(Diagnostic("F205", text, hint=hint))
+    if _cuts_sequences(net, open_batches(model, shapes, normalized.batched)):
         normalized = normalize(model, shapes, split_batch=False)
         net, stays = _placed(normalized, options)
     lost = {port.name for port in net.outputs if port.tensor in net.batched}
@@ -205,6 +200,20 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
         net, stays = _placed(normalize(model, shapes, split_batch=False), options)
     check_net(net, plan(net))
     return net, stays
+
+
+def _cuts_sequences(net: Net, named: Mapping[str, bool]) -> bool:
+    """Whether images of the batch are the elements of a sequence, whose length is given.
+
+    named: inputs with an open leading axis, and whether its size is given. Raises PimError F205
+    when none is.
+    """
+    layer = sequence_of_images(net) if named else None
+    if layer is not None and not any(named.values()):
+        text = f"{layer}: the axis of its sequence is the open one of the batch"
+        hint = f"give its length with --input-shape {next(iter(named))}=24,..."
+        raise PimError(Diagnostic("F205", text, hint=hint))
+    return layer is not None
 
 
 def _placed(normalized: Normalized, options: FrontendOptions) -> tuple[Net, tuple[Stay, ...]]:

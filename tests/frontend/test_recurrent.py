@@ -178,6 +178,23 @@ def test_a_layer_between_others_reads_and_makes_ordinary_values() -> None:
     assert program.verify()["equal"]
 
 
+def test_a_layer_between_operators_of_the_host_that_cannot_be_parted_goes_with_them() -> None:
+    model = make(
+        "(float[4,1,3] x) => (float y)",
+        """s = CumSum(x, zero) h = RNN<hidden_size=3>(s, w, r) n = NonZero(s)
+           flat = Reshape(h, row) at = Reshape(n, row) g = Gather(flat, at)
+           y = ReduceSum<keepdims=0>(g)""",
+        zero=np.array(0, np.int64),
+        row=np.array([-1], np.int64),
+        w=weights(1, 3, 3),
+        r=weights(1, 3, 3),
+    )
+    program = pimc.compile(model)
+    stays = {stay["op_type"] for stay in program.report["placement"]["on_host"]}
+    assert {"CumSum", "RNN", "NonZero", "Gather"} <= stays
+    assert program.verify()["equal"]
+
+
 LENGTHS = {"sequence_lens": np.array([4], np.int32)}
 
 

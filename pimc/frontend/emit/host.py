@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 
+from pimc.frontend.cells import float_nodes, is_cell
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import Op
 from pimc.frontend.partitions import body_of, renamed
@@ -26,9 +29,7 @@ def emit_host(build: Builder, part: Op) -> None:
         for name in op.outputs:
             if name:
                 names[name] = _name(build, name)
-        attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
-        inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
-        build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
+        _write(build, op, names)
         for name in net.qparams.keys() & set(op.outputs):  # rounded, as the model says
             build.qparams.setdefault(name, net.qparams[name])
             build.quantize(names[name], name, f"{part.name}/{name}/quantize")
@@ -40,6 +41,16 @@ def emit_host(build: Builder, part: Op) -> None:
             build.quantize(names[name], name, f"{part.name}/{name}/quantize")
     for node in build.nodes[start:]:
         node.metadata_props.add(key=MARK, value=part.name)
+
+
+def _write(build: Builder, op: Op, names: dict[str, str]) -> None:
+    """One operator of a partition, its tensors called ``names``."""
+    inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
+    if is_cell(op):
+        build.nodes += float_nodes(replace(op, inputs=tuple(inputs), outputs=tuple(outputs)))
+        return
+    attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
+    build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
 
 
 def _name(build: Builder, tensor: str) -> str:
