@@ -241,6 +241,15 @@ def test_a_sequence_of_open_length_is_no_batch(attributes: dict[str, Any]) -> No
     assert program.verify(layer.samples())["equal"]
 
 
+def test_sequences_of_several_lengths_share_the_crossbars() -> None:
+    model = Layer("GRU", outputs=("Y",)).model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    held = pimc.compile_shapes(model, [{"x": (4, 1, 4)}, {"x": (9, 1, 4)}])
+    assert held.report["shared"]["same_cells"]
+    assert all(program.verify()["equal"] for program in held.programs)
+
+
 def test_lengths_and_peepholes_that_change_nothing_are_no_reason() -> None:
     layer = Layer("LSTM", state="constant", outputs=("Y",))
     model = layer.model()
