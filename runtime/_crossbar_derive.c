@@ -2,7 +2,7 @@
 #include "_crossbar.h"
 
 /* Estimated cycles of SLICE windows, measured on Zen 4 with AVX-512. */
-enum { WORK_SLICED_ENTRY = 6, WORK_SLICED_DANGER = 12, WORK_SLICED_ROUTE = 12 };
+enum { WORK_SLICED_ENTRY = 8, WORK_SLICED_DANGER = 18, WORK_SLICED_ROUTE = 20 };
 
 /* Cut the word lines in parts of nearly equal height, each with a table of 2^lines rows. */
 static void plan_parts(plan *p) {

@@ -3,7 +3,7 @@
 
 /* Estimated cycles, measured on Zen 4, that decide between excess and the others; a wrong guess
  * costs time, never a result. */
-enum { WORK_GROUP = 32, WORK_HIT = 20, WORK_COMPARE = 3, WORK_CLIP = 8, WORK_ROUTE = 2 };
+enum { WORK_RUN = 32, WORK_GATHER = 64, WORK_HIT = 20, WORK_COMPARE = 3, WORK_CLIP = 8, WORK_ROUTE = 2 };
 
 /* Subtract from `out` what the ADC cuts off column `danger` at input bit t. */
 ALWAYS void cut(const plan *p, int64_t danger, uint32_t excess, uint32_t *out,
@@ -87,7 +87,7 @@ ALWAYS void short_bits(const plan *p, const uint8_t *row, Py_ssize_t g, uint16_t
         uint16_t lines[8];                                                                       \
         const int cell = (1 << p->planes) - 1;                                                   \
         for (Py_ssize_t g = 0; g < p->groups; g++) {                                             \
-            result->work += WORK_GROUP;                                                          \
+            result->work += p->run_first[g] >= 0 ? WORK_RUN : WORK_GATHER;                       \
             if (result->work > result->budget) return 0;                                         \
             if (p->danger_first[g] == p->danger_first[g + 1]) continue;                          \
             if (p->danger_short) {                                                               \
