@@ -91,7 +91,7 @@ AVX512 ALWAYS __m512i conversion(const scan_job *j, Py_ssize_t w, Py_ssize_t dra
 
 /* What all conversions of a unit share. */
 typedef struct {
-    __m512i limit, above, fraction, used;
+    __m512i limit, one, fraction, used;
 } ends;
 
 AVX512 ALWAYS ends ends_of(const scan_job *j) {
@@ -99,7 +99,7 @@ AVX512 ALWAYS ends ends_of(const scan_job *j) {
     const __m512i packed_order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
     const uint64_t valid = j->valid == TILE ? ~(uint64_t)0 : ((uint64_t)1 << j->valid) - 1;
     return (ends){_mm512_set1_epi8((char)codes),
-                  _mm512_set1_epi8((char)(codes < 255 ? codes + 1 : 255)),
+                  _mm512_set1_epi8(1),
                   _mm512_set1_epi16((short)j->p->fraction),
                   _mm512_permutexvar_epi64(packed_order, _mm512_movm_epi8(valid))};
 }
@@ -123,8 +123,8 @@ AVX512 ALWAYS __m512i scan_window(const scan_job *j, const ends *e, Py_ssize_t w
         if (!(driven >> t & 1)) continue;
         const __m512i packed = conversion(j, w, drawn_as, t, whole, noisy, e->fraction);
         const __m512i code = _mm512_min_epu8(packed, e->limit);
-        excess = _mm512_add_epi8(
-            excess, _mm512_sub_epi8(_mm512_min_epu8(packed, e->above), code)); /* <= 8 */
+        excess = _mm512_mask_add_epi8(excess, _mm512_cmpgt_epu8_mask(packed, e->limit), excess,
+                                      e->one); /* <= 8 */
         if (few) {
             half[t / 4] = _mm512_add_epi8(half[t / 4], code);
         } else {
