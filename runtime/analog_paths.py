@@ -22,6 +22,7 @@ LARGEST_CODE: Final = 255  # of the C kernel
 SPARSE_LINES: Final = 12  # all patterns of so many word lines are looked at
 SPARSE_COLUMNS: Final = 65535  # of a row group
 SPARSE_SHARE: Final = 0.018  # of patterns and columns that may differ; beyond, tables are quicker
+SPARSE_MOST: Final = 1 << 23  # differences of a matrix: 50 MB
 
 
 class AnalogCrossbars:
@@ -139,7 +140,7 @@ def make_sparse_plan(extension: ModuleType, matrix: AnalogMatrix, level: int) ->
         _thresholds(matrix),
         matrix.is_uniform,
         level,
-        int(SPARSE_SHARE * blocks.columns * (1 << lines)),
+        min(SPARSE_MOST, int(SPARSE_SHARE * blocks.columns * (1 << lines))),
     )
     return plan
 

@@ -485,6 +485,17 @@ def test_few_differences_are_listed_and_many_are_tabulated(dense_blocks: Blocks)
     assert paths == {0.05: "analog-sparse", 0.2: "analog"}
 
 
+@needs_c
+def test_a_list_of_differences_has_a_bound_in_bytes(dense_blocks: Blocks) -> None:
+    blocks = dense_blocks(np.random.default_rng(0).integers(-128, 128, (90, 16)), 9)
+    chip = device(programming__sigma=0.05)
+    matrix = analog_matrix(blocks, cells_of(blocks, chip), chip, (0, "w"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analog_paths, "SPARSE_MOST", 10)
+        assert make_sparse_plan(EXTENSION, matrix, 0) is None
+    assert make_sparse_plan(EXTENSION, matrix, 0) is not None
+
+
 def random_inputs(seed: int, windows: int, blocks: BlockMatrix) -> np.ndarray[Any, Any]:
     """Bytes; some draws are all ones, so that the largest sums occur, or small and mostly zero."""
     u = inputs_of(seed, windows, blocks)
