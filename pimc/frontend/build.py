@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -189,7 +190,9 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
         net, stays = _placed(normalized, options)
     lost = {port.name for port in net.outputs if port.tensor in net.batched}
     if lost:
-        lost &= lost_batches(model, shapes, normalized.batched)
+        sizes = {port.name: math.prod(net.shapes[port.tensor]) for port in net.outputs}
+        is_split = normalized.is_split
+        lost &= lost_batches(model, shapes, normalized.batched, sizes if is_split else {})
     keeps = net.output_tensors() <= net.batched and not stays  # who knows what the host mixes
     if lost and not normalized.is_split:
         names = ", ".join(f"`{name}`" for name in sorted(lost))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -50,12 +51,16 @@ def bind_inputs(
 
 
 def lost_batches(
-    model: onnx.ModelProto, wanted: Mapping[str, Sequence[int]], batched: frozenset[str]
+    model: onnx.ModelProto,
+    wanted: Mapping[str, Sequence[int]],
+    batched: frozenset[str],
+    elements: Mapping[str, int],
 ) -> set[str]:
     """Outputs that do not have as many images as the inputs: something cuts or mixes the batch.
 
     At batch 1 such an operator (a Slice of the first three images) may look like none and vanish.
-    A leading 1 passes: exporters write the batch into the shapes of Reshape.
+    A leading 1 passes: exporters write the batch into the shapes of Reshape. Not so where the other
+    axes hold all images: elements, of outputs at batch 1, where the model fixes another batch.
     """
     work = onnx.ModelProto()
     work.CopyFrom(model)
@@ -74,7 +79,20 @@ def lost_batches(
         outputs = onnx.shape_inference.infer_shapes(work, data_prop=True).graph.output
     except (onnx.shape_inference.InferenceError, RuntimeError):
         return set()
-    return {v.name for v in outputs if _leading(v) not in (None, 1, images) or _is_empty(v)}
+    joined = {v.name for v in outputs if _size_of(v) == images * elements.get(v.name, 0) > 0}
+    return {
+        v.name
+        for v in outputs
+        if _leading(v) not in (None, 1, images)
+        or (_leading(v) == 1 and v.name in joined)
+        or _is_empty(v)
+    }
+
+
+def _size_of(value: onnx.ValueInfoProto) -> int | None:
+    """Elements of a tensor, None where an axis is unknown."""
+    sizes = [_size(dim) for dim in value.type.tensor_type.shape.dim]
+    return None if None in sizes else math.prod(size or 0 for size in sizes)
 
 
 def _is_empty(value: onnx.ValueInfoProto) -> bool:

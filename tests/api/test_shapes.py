@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from support.shapes import LONGEST, image_net, images, sentences, tagger
+from support.shapes import LONGEST, attention, image_net, images, sentences, tagger
 
 import pimc
 from isa.diagnostics import PimError
@@ -144,6 +144,22 @@ def test_tensors_that_depend_on_the_shape_are_the_only_arrays_of_single_programs
     differing = {n for n in tables[0].keys() & tables[1].keys() if tables[0][n] != tables[1][n]}
     assert differing, "the places of 4 and of 12 tokens"
     assert held.report["shared"]["same_cells"]
+
+
+@pytest.mark.parametrize("calibrated", [(4, 9), (4,), (9,), (1, 9)])
+def test_masks_leave_the_scores_of_every_shape_their_steps(calibrated: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    sizes = tuple(sorted({*calibrated, 4, 9}))
+    data = {n: {"x": rng.normal(size=(16, n, 8)).astype(np.float32)} for n in sizes}
+    held = pimc.compile_shapes(
+        attention(),
+        [{"x": (1, n, 8)} for n in sizes],
+        calibration=[data[n] for n in calibrated],
+    )
+    for n in sizes:
+        found = held.verify(data[n])
+        assert found["equal"]
+        assert found["float_sqnr_db"] > 20
 
 
 def test_samples_of_no_shape_and_unknown_shapes_are_refused_by_name() -> None:

@@ -191,3 +191,14 @@ def test_windows_that_mix_the_batch_may_be_added_to_what_did_not() -> None:
         "m": weights(5, 5),
     }
     check_model(make("(float[1,4,4,5] x) => (float[1,4,4,10] y)", body, **constants), images=1)
+
+
+@pytest.mark.parametrize("body", ["y = Flatten<axis=0>(r)", "y = Reshape(r, all)"])
+def test_a_fixed_batch_that_is_flattened_into_one_row_is_no_batch(body: str) -> None:
+    all_in_one = np.array([1, -1], np.int64)
+    model = make("(float[2,3,4] x) => (float[1,24] y)", f"r = Relu(x) {body}", all=all_in_one)
+    feeds = {"x": np.random.default_rng(0).normal(size=(8, 2, 3, 4)).astype(np.float32)}
+    found = import_model(model, feeds)
+    assert found.graph.values["y"].onnx_shape == (1, 24)
+    y = run_onnx(found.reference, {"x": feeds["x"][0]})["y"]
+    np.testing.assert_allclose(y, np.maximum(feeds["x"][0].reshape(1, 24), 0), atol=0.02)

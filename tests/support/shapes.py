@@ -28,6 +28,20 @@ tagger (int64[N,tokens] ids, float[N,tokens] mask) => (float[N,tokens,4] y)
   kept = Mul (sums, wide)
   y = MatMul (kept, w)
 }"""
+ATTENTION = """<ir_version: 10, opset_import: ["": 17]>
+attention (float[N,tokens,8] x) => (float[N,tokens,8] y)
+<int64[1] zero = {0}, int64[1] one = {1}, int64[2] both = {0, 1}, float low = {-10000.0}> {
+  k = Transpose <perm = [0, 2, 1]> (x)
+  scores = MatMul (x, k)
+  size = Shape <start = 1, end = 2> (x)
+  sizes = Concat <axis = 0> (size, size)
+  zeros = Concat <axis = 0> (zero, zero)
+  mask = Slice (later, zeros, sizes, both)
+  sums = Add (scores, mask)
+  share = Softmax <axis = -1> (sums)
+  mixed = MatMul (share, x)
+  y = MatMul (mixed, w)
+}"""
 LONGEST = 12  # sequence that the tagger has places for
 
 
@@ -40,6 +54,14 @@ def image_net(seed: int = 0) -> onnx.ModelProto:
 def tagger(seed: int = 0) -> onnx.ModelProto:
     """Embeddings of tokens and places, a mask, a dense layer: any number of tokens to LONGEST."""
     return _with_weights(TAGGER, {"table": (20, 8), "positions": (LONGEST, 8), "w": (8, 4)}, seed)
+
+
+def attention(seed: int = 0) -> onnx.ModelProto:
+    """Causal attention over any number of vectors to LONGEST; its mask adds -10,000."""
+    model = _with_weights(ATTENTION, {"w": (8, 8)}, seed)
+    later = np.triu(np.full((LONGEST, LONGEST), -1e4, np.float32), 1)
+    model.graph.initializer.append(numpy_helper.from_array(later, "later"))
+    return model
 
 
 def images(samples: int, height: int, width: int, seed: int = 1) -> dict[str, Array]:
