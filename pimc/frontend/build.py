@@ -190,9 +190,10 @@ def _prepare(model: onnx.ModelProto, options: FrontendOptions) -> tuple[Net, tup
         net, stays = _placed(normalized, options)
     lost = {port.name for port in net.outputs if port.tensor in net.batched}
     if lost:
-        sizes = {port.name: math.prod(net.shapes[port.tensor]) for port in net.outputs}
-        is_split = normalized.is_split
-        lost &= lost_batches(model, shapes, normalized.batched, sizes if is_split else {})
+        ports = net.outputs if normalized.is_split else []
+        known = {port.name: net.shapes.get(port.tensor, ()) for port in ports}
+        sizes = {name: math.prod(shape) for name, shape in known.items()}
+        lost &= lost_batches(model, shapes, normalized.batched, sizes)
     keeps = net.output_tensors() <= net.batched and not stays  # who knows what the host mixes
     if lost and not normalized.is_split:
         names = ", ".join(f"`{name}`" for name in sorted(lost))

@@ -338,3 +338,11 @@ def test_every_code_of_the_frontend_is_used() -> None:
         path.read_text() for path in (MODELS.parent / "pimc" / "frontend").rglob("*.py")
     )
     assert [code for code in FRONTEND if f'"{code}"' not in sources] == []
+
+
+def test_outputs_of_unknown_shape_from_a_fixed_batch_are_refused() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 20]>
+    strings (string[2,2] x) => (string[2,2,3] parts, int64[2,2] counts) {
+      parts, counts = StringSplit <maxsplit = 2> (x)
+    }""")
+    assert {finding.code for finding in refused(model)} == {"F214", "F210"}
