@@ -22,6 +22,8 @@ def main() -> None:
         if interrupts.seen and isinstance(end.code, int):
             _leave(end.code)
         raise
+    finally:
+        interrupts.ignore()  # what is done is done
 
 
 def _leave(code: int) -> None:

@@ -15,6 +15,11 @@ def watch() -> None:
     signal.signal(signal.SIGINT, _stop)
 
 
+def ignore() -> None:
+    """From here on the process only ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     global seen
     seen = True

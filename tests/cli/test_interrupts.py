@@ -41,10 +41,10 @@ WRITERS: dict[str, tuple[object, ...]] = {
     "run --jobs": ("run", "PROGRAM", "--input", DATA, "--jobs", 2, "--output", "out"),
     "report": ("report", "PROGRAM", "-o", "out", "--against", "none"),
     "simulate --trace": ("simulate", "PROGRAM", "--trace", "out"),
-    "compress": ("compress", MODELS / "lenet5_fmnist.onnx", "pattern:keep=4,patterns=8", "-o",
+    "compress": ("compress", MODELS / "resnet8_fmnist.onnx", "pattern:keep=4,patterns=8", "-o",
                  "out", "--calib", MODELS / "fmnist_calib.npz"),
     "asm": ("asm", "PROGRAM/program.pim", "-o", "out"),
-    "compare --figure": ("compare", LENET, "--mapping", "dense", "--figure", "out.png"),
+    "compare --figure": ("compare", LENET, "--figure", "out.png"),
     "reproduce": ("reproduce", "yu"),
 }  # fmt: skip
 
