@@ -158,6 +158,9 @@ def load(path: str | Path, shared: Arrays | None = None) -> Loaded:
     if not is_container(folder):
         message = f"`{folder}` is no program folder"
         hint = f"a program folder has a `{TEXT_FILE}`"
+        if folder.is_file():
+            is_text = folder.name == TEXT_FILE
+            hint = "give the folder around it" if is_text else "`pimc compile` makes one of a model"
         raise PimError(Diagnostic("C501", message, Location(str(folder)), hint))
     findings = Findings()
     arrays: dict[str, Array] | None = None

@@ -97,6 +97,8 @@ class Reader:
             if len(self.findings) >= MAX_FAULTS:
                 break
             self._read_line(text.rstrip("\r"))
+            if self.findings and not self._has_version:  # no program text at all
+                break
         self._close_block()
         self._close_core()
         if not self._has_version and not self.findings:

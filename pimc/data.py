@@ -23,6 +23,7 @@ from isa.program import DTYPES, Program, Tensor, walk
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 LABELS = "labels"
+HINT: Final = "give an .npz file, as numpy.savez writes it: an array for each input of the model"
 MAX_BYTES: Final = 1 << 34  # of one array
 _CHUNK: Final = 1 << 24
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -53,7 +54,9 @@ def read_data(path: str | Path, samples: int | None = None) -> Feeds:
     file, findings = Path(path), Findings()
     at = Location(str(file))
     if not file.is_file():
-        raise PimError(Diagnostic("R702", f"no file `{file}`", at, "give an .npz file"))
+        what = f"`{file}` is a folder" if file.is_dir() else f"`{file}` is no plain file"
+        message = what if file.exists() else f"no file `{file}`"
+        raise PimError(Diagnostic("R702", message, at, HINT))
     arrays: Feeds = {}
     try:
         with zipfile.ZipFile(file) as archive:
@@ -63,7 +66,7 @@ def read_data(path: str | Path, samples: int | None = None) -> Feeds:
                 if problem:
                     findings.error("R702", f"array `{name}` of `{file.name}` {problem}", at)
     except _DAMAGE as error:
-        findings.error("R702", f"`{file.name}` is no readable npz file: {error}", at)
+        findings.error("R702", f"`{file.name}` is no readable npz file: {error}", at, HINT)
     if not arrays and not findings:
         findings.error("R702", f"`{file.name}` holds no arrays", at)
     findings.raise_if_any()

@@ -128,6 +128,8 @@ def _parse(path: Path, text: str) -> tuple[Program, Source]:
 
 def _read(path: Path) -> str:
     try:
+        if path != STDIN and path.exists() and not path.is_file():
+            raise OSError(0, "it is no plain file")
         data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
         return data.decode("utf-8")
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ Method = Literal["minmax", "percentile", "entropy"]
 METHODS: Final[tuple[Method, ...]] = ("minmax", "percentile", "entropy")
 CHUNK = 8  # samples between two updates of the histograms; 431 MB instead of 2.1 GB on ResNet-18
 RANDOM_SAMPLES = 16
+RANDOM_ELEMENTS = 2**24  # of all random samples together, where one has not more
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _feeds(
 ) -> tuple[Iterator[dict[str, Array]], int]:
     """One feed (batch 1) after the other, and their number."""
     shapes = {port.name: net.shapes[port.tensor] for port in net.inputs}
-    samples = RANDOM_SAMPLES if data is None else _checked_samples(net, data, shapes)
+    samples = _random_samples(shapes) if data is None else _checked_samples(net, data, shapes)
     random = np.random.default_rng(seed)
 
     def sample(port: Port, at: int) -> Array:
@@ -109,6 +111,12 @@ def _feeds(
         return steps * held.scale
 
     return ({port.name: sample(port, at) for port in net.inputs} for at in range(samples)), samples
+
+
+def _random_samples(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Fewer for huge inputs: one of them has numbers enough to make a range of."""
+    elements = sum(math.prod(shape) for shape in shapes.values())
+    return max(1, min(RANDOM_SAMPLES, RANDOM_ELEMENTS // max(1, elements)))
 
 
 def _rows(net: Net, port: Port) -> int:

@@ -49,6 +49,9 @@ def _read(path: Path) -> bytes:
         )
     if path.is_dir():
         raise PimError(Diagnostic("F201", f"`{path}` is a directory, not a model", _at(path)))
+    if not path.is_file():  # a pipe would be waited for, a device might never end
+        hint = "save the model to a file first"
+        raise PimError(Diagnostic("F201", f"`{path}` is no plain file", _at(path), hint))
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:

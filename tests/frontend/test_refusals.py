@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,10 +53,31 @@ def test_weights_of_an_unknown_type_are_refused(data_type: int) -> None:
     assert {finding.code for finding in refused(model)} <= {"F204", "F207"}
 
 
-def test_an_input_that_no_memory_holds_is_refused() -> None:
-    text = "(float[N,2147483647,1048576,1048576] x) => (float[N,C,H,W] y)"
-    with pytest.raises(PimError):
-        import_model(make(text, "y = Conv(x, w)", w=weights(5, 4, 3, 3)))
+@pytest.mark.parametrize("width", [1048576, 512])  # too large to be counted, and to be held
+def test_an_input_that_no_memory_holds_is_refused(width: int) -> None:
+    """The one who finds out is the host, which is given zeros."""
+    model = make(
+        f"(float[N,2147483647,1048576,{width}] x) => (float[N] y)",
+        "y = ReduceProd<axes=[1,2,3], keepdims=0>(x)",
+        opset=13,
+    )
+    with pytest.raises(PimError, match=r"F210.*(?s:.)*onnxruntime cannot be given zeros"):
+        import_model(model)
+
+
+def test_random_samples_are_fewer_where_one_is_huge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pimc.frontend.calibrate.RANDOM_ELEMENTS", 2 * 4 * 8 * 8)
+    found = import_model(make("(float[N,4,8,8] x) => (float[N,4,8,8] y)", "y = Sigmoid(x)"))
+    assert "from 2 samples of random noise" in found.warnings[0].message
+
+
+@pytest.mark.long
+def test_an_image_of_a_million_rows_is_imported_in_seconds() -> None:
+    model = make("(float[N,3,1048576,8] x) => (float[N,C,H,W] y)", "y = Conv(x, w)",
+                 w=weights(4, 3, 3, 3))  # fmt: skip
+    before = time.process_time()
+    import_model(model)
+    assert time.process_time() - before < 6
 
 
 def test_weights_with_bytes_left_over_are_refused_by_name() -> None:
