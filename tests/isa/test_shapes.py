@@ -195,6 +195,28 @@ def test_a_manifest_is_read_as_it_was_written(shapes: list[Shape], digest: str) 
     assert read_manifest(made.as_json(), "shapes.json") == made
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["shapes", "arrays_sha256", "sample", "batched", "x"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.fixed_dictionaries({"shapes": JSON, "arrays_sha256": JSON}) | JSON)
+def test_any_document_is_a_manifest_or_refused(found: object) -> None:
+    codes: list[str] = []
+    try:
+        shapes = read_manifest(json.dumps(found), "shapes.json").shapes
+    except PimError as error:
+        shapes, codes = (), [finding.code for finding in error.diagnostics]
+    assert len(shapes) > 1 or codes == ["C513"]
+
+
 def test_a_shape_answers_wishes_and_holds_samples() -> None:
     shape = Shape({"x": InputShape((3, 8), True), "n": InputShape((2,), False)})
     assert str(shape) == "x=1,3,8,n=2"
