@@ -190,11 +190,6 @@ MAPPING: Final[dict[str, Code]] = {
         "auto` keeps the chip: the model runs in parts, and the crossbars are written anew for "
         "each.",
     ),
-    "M603": Code(
-        "core memory does not fit",
-        "The row buffers and queues of one core need more data memory than the target gives it, "
-        "even with the longest queues moved to global memory.",
-    ),
     "M606": Code(
         "index tables do not fit the index memory",
         "The selectors and routes of a mapping stand in tables, and those of some core need more "
@@ -210,6 +205,13 @@ MAPPING: Final[dict[str, Code]] = {
         "program does not fit the instruction memory",
         "A core has more instructions than `memory.instruction_bytes` of the target holds. Loops "
         "count once. The program still runs on the reference machine, which has no such limit.",
+    ),
+    "M609": Code(
+        "rows stand in global memory",
+        "Moving data across rows, and products of two computed tensors, may need more of a value "
+        "than a core can hold. Its largest buffers then stand in global memory "
+        "(`@global`), as long queues do; each access crosses a link of it, which time and energy "
+        "count. `memory.core_bytes` of the target gives the cores more memory of their own.",
     ),
     "M604": Code(
         "ADC too narrow for an exact mapping",

@@ -201,7 +201,7 @@ def _tensor_cells(tensor: Tensor) -> tuple[str, str, str, str]:
 
 
 def _channel_cells(channel: Channel) -> tuple[str, str, str, str]:
-    place = "@global" if channel.address is None else f"@0x{channel.address:04x}"
+    place = _place(channel.address)
     rest = [f"depth={channel.depth}", place]
     if channel.carries is not None:
         tensor, first, stop = channel.carries
@@ -223,7 +223,11 @@ def _partition_line(partition: Partition) -> str:
 def _buffer_cells(buffer: Buffer) -> tuple[str, str, str, str]:
     fill = "" if buffer.fill is None else f" fill={buffer.fill}"
     kind = shape_text(buffer.dtype, buffer.shape, buffer.ring)
-    return ".buffer", name_text(buffer.name), kind, f"@0x{buffer.address:04x}{fill}"
+    return ".buffer", name_text(buffer.name), kind, f"{_place(buffer.address)}{fill}"
+
+
+def _place(address: int | None) -> str:
+    return "@global" if address is None else f"@0x{address:04x}"
 
 
 def _table_lines(tables: Sequence[Table]) -> Iterator[str]:

@@ -96,6 +96,8 @@ class Channel:
 class Buffer:
     """A box of a core's memory, [rows, columns, channels], at a byte address.
 
+    address: None when the box does not fit the core and stands in global memory, as a queue may;
+    it belongs to the core all the same, and every access crosses a link of the global memory.
     ring: row ``r`` stands in slot ``r mod rows``. fill: value of every element before the
     stream starts (padding columns keep it); None leaves the elements undefined.
     """
@@ -103,7 +105,7 @@ class Buffer:
     name: str
     dtype: str
     shape: Shape
-    address: int
+    address: int | None
     ring: bool = False
     fill: int | None = None
 

@@ -98,7 +98,7 @@ def read_channel(directive: Directive) -> Channel:
     fields.take(Arrow, "`->`")
     target = fields.count("the number of the receiving core")
     dtype, (columns, channels), _ = fields.shape(2)
-    address = _address(fields, may_be_global=True)
+    address = _address(fields)
     fields.done()
     depth = fields.natural(fields.value("depth", Number, "a whole number"), "`depth`", 1)
     carries = _carries(fields) if "carries" in fields.attributes else None
@@ -125,10 +125,10 @@ def _carries(fields: Fields) -> tuple[str, int, int]:
     return box.name.text, first, first + span.count
 
 
-def _address(fields: Fields, may_be_global: bool) -> int | None:
-    what = "a byte address like `@0x40`" + (" or `@global`" if may_be_global else "")
+def _address(fields: Fields) -> int | None:
+    what = "a byte address like `@0x40` or `@global`"
     node = fields.take(Address, what)
-    if node.text == "global" and may_be_global:
+    if node.text == "global":
         return None
     try:
         address = int(node.text, 16 if node.text[:2] == "0x" else 10)
@@ -144,7 +144,7 @@ def read_buffer(directive: Directive) -> Buffer:
     fields = Fields(directive, "fill")
     name = fields.name("a name")
     dtype, (rows, columns, channels), ring = fields.shape(3, ring=True)
-    address = _address(fields, may_be_global=False) or 0
+    address = _address(fields)
     fields.done()
     shape = (rows, columns, channels)
     return Buffer(name, dtype, shape, address, ring, fields.integer("fill", None))

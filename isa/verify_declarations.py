@@ -166,7 +166,7 @@ def _check_memory(scope: Scope, core: Core) -> None:
     places: list[tuple[int, int, str, str]] = []  # first byte, end, kind, name
     alignment: dict[tuple[str, str], int] = {}
     for buffer in core.buffers:
-        if buffer.dtype in DTYPES:
+        if buffer.address is not None and buffer.dtype in DTYPES:
             places.append((buffer.address, buffer.bytes, "buffer", buffer.name))
             alignment["buffer", buffer.name] = DTYPES[buffer.dtype].itemsize
     for channel in scope.program.channels:
@@ -180,7 +180,7 @@ def _check_memory(scope: Scope, core: Core) -> None:
         text = f"{kind} {quoted(name)} at 0x{address:x}..0x{address + length:x}"
         if address < 0 or address + length > size:
             message = f"{text} is outside of the {size} bytes of core {core.index}"
-            hint = "move queues to global memory (`@global`), or take a target with more memory"
+            hint = "move queues or buffers to global memory (`@global`), or take a target with more"
             scope.declared("V413", message, kind, owner, name, hint)
         elif address % alignment[kind, name]:
             message = f"{text} is not aligned to its {alignment[kind, name]}-byte elements"

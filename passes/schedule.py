@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from isa.diagnostics import Diagnostic, Location, PimError
+from isa.diagnostics import Diagnostic, PimError
 from isa.program import DTYPES, Buffer, Channel, Core, Program
 from isa.target import Target
 from passes.base import Pass
-from passes.draft import CoreDraft, Feed
+from passes.draft import BufferDraft, CoreDraft, Feed
 from passes.emit import Site, share_of
 from passes.emit_cell import cell_parts, emit_cell
 from passes.emit_host import emit_host, is_direct_input
@@ -217,19 +217,12 @@ def _assemble(target: Target, wiring: Wiring, tables: Tables, drafts: list[CoreD
         arriving[wire.target].append((_channel(wire, depths[wire.name]), wire.spare))
     cores: list[Core] = []
     channels: dict[str, Channel] = {}
-    findings: list[Diagnostic] = []
     for draft in drafts:
-        try:
-            buffers, placed = _lay_out(draft, arriving[draft.index], target)
-        except PimError as error:
-            findings += error.diagnostics
-            continue
+        buffers, placed = _lay_out(draft, arriving[draft.index], target)
         channels |= {channel.name: channel for channel in placed}
         cores.append(
             Core(draft.index, draft.layer, tuple(draft.matrices), buffers, tuple(draft.body))
         )
-    if findings:
-        raise PimError(*findings)
     return Program(
         target=target.name,
         target_sha256=target.sha256,
@@ -261,16 +254,30 @@ def _lay_out(
 ) -> tuple[tuple[Buffer, ...], list[Channel]]:
     """Addresses for a core's buffers, then for its queues from the smallest; the rest go global.
 
-    Raises PimError M603 when the buffers alone are too large.
+    The largest buffers go global too where they do not fit: a transposition may need all of a
+    value (docs/decisions/0017).
     """
+    limit, outside = target.memory.core_bytes, set[str]()
+    for item in sorted(draft.buffers, key=lambda item: _bytes(item.dtype, item.shape))[::-1]:
+        needed = _end(other for other in draft.buffers if other.name not in outside)
+        if needed <= limit:
+            break
+        outside.add(item.name)
     address, buffers = 0, []
     for item in draft.buffers:
-        buffer = Buffer(item.name, item.dtype, item.shape, address, item.ring, item.fill)
+        place = None if item.name in outside else address
+        buffer = Buffer(item.name, item.dtype, item.shape, place, item.ring, item.fill)
         buffers.append(buffer)
-        address = _after(address, buffer.bytes)
-    if address > target.memory.core_bytes:
-        raise PimError(_too_much_memory(draft, address, target))
-    return tuple(buffers), _place_queues(queues, address, target.memory.core_bytes)
+        address = address if place is None else _after(address, buffer.bytes)
+    return tuple(buffers), _place_queues(queues, address, limit)
+
+
+def _end(items: Iterable[BufferDraft]) -> int:
+    """Bytes of buffers that stand one behind the other."""
+    address = 0
+    for item in items:
+        address = _after(address, _bytes(item.dtype, item.shape))
+    return address
 
 
 def _place_queues(queues: list[tuple[Channel, int]], address: int, limit: int) -> list[Channel]:
@@ -302,24 +309,6 @@ def _place_queues(queues: list[tuple[Channel, int]], address: int, limit: int) -
 
 def _after(address: int, size: int) -> int:
     return -(-(address + size) // ALIGNMENT) * ALIGNMENT
-
-
-def _too_much_memory(draft: CoreDraft, needed: int, target: Target) -> Diagnostic:
-    largest = max(draft.buffers, key=lambda item: _bytes(item.dtype, item.shape))
-    rows, columns, channels = largest.shape
-    return Diagnostic(
-        "M603",
-        f"the buffers of `{draft.layer}` need {needed} bytes on one core; {target.name} has "
-        f"{target.memory.core_bytes} (largest: {rows} rows x {columns} x {channels} of "
-        f"{largest.dtype})",
-        at=Location(node=draft.layer),
-        hint=f"give the cores more memory with `--set memory.core_bytes={_roomy(needed)}`",
-    )
-
-
-def _roomy(size: int) -> int:
-    """The memory size to propose for ``size`` bytes of buffers: a power of two."""
-    return 1 << (size - 1).bit_length()
 
 
 def _bytes(dtype: str, shape: tuple[int, int, int]) -> int:

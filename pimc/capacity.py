@@ -69,6 +69,30 @@ def instruction_warnings(program: Program, target: Target) -> list[Diagnostic]:
     ]
 
 
+def memory_warnings(program: Program, target: Target) -> list[Diagnostic]:
+    """A warning M609 for buffers that no core could hold, and stand in global memory."""
+    outside = {
+        core.layer or f"core {core.index}": sum(b.bytes for b in core.buffers if b.address is None)
+        for core in program.cores
+        if any(buffer.address is None for buffer in core.buffers)
+    }
+    if not outside:
+        return []
+    largest = max(outside, key=lambda layer: outside[layer])
+    return [
+        Diagnostic(
+            "M609",
+            f"rows of {len(outside)} stages do not fit the {target.memory.core_bytes:,} bytes of a "
+            f"core and stand in global memory, {sum(outside.values()):,} bytes in all, most of "
+            f"them those of `{largest}`; the time and energy of every access are counted",
+            Location(node=largest),
+            f"`--set memory.core_bytes={1 << (outside[largest] - 1).bit_length()}` asks for cores "
+            "that hold them",
+            severity="warning",
+        )
+    ]
+
+
 def instruction_count(body: tuple[Statement, ...]) -> int:
     """Instructions that a stream takes in memory; a loop is one and its body."""
     return sum(

@@ -26,7 +26,7 @@ from passes.mesh_place import DEFAULT_METHOD, placed_like
 from passes.phases import DEFAULT_BATCH, cut_phases
 from passes.pipelines import DEFAULT_MAPPING, pipeline
 from passes.schedule import Schedule
-from pimc.capacity import fit_tables, instruction_warnings
+from pimc.capacity import fit_tables, instruction_warnings, memory_warnings
 from pimc.compress import CompressionReport, Spec, compress
 from pimc.data import Array
 from pimc.frontend.bound import with_bound
@@ -240,7 +240,7 @@ def _fitting(
     notes: list[Diagnostic] = []
     for program in programs:
         _, target, found = fit_tables(program, graph, target)
-        notes += [*found, *instruction_warnings(program, target)]
+        notes += [*found, *instruction_warnings(program, target), *memory_warnings(program, target)]
     return target, notes
 
 

@@ -78,6 +78,11 @@ class CoreView:
     def matrices(self) -> dict[str, Matrix]:
         return {matrix.name: matrix for matrix in self.core.matrices}
 
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """The core's buffers that stand in global memory."""
+        return frozenset(buffer.name for buffer in self.core.buffers if buffer.address is None)
+
     @property
     def layer(self) -> str:
         """What the core counts for, unless a matrix names its own layer."""

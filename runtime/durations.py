@@ -58,7 +58,28 @@ def lasts(
 
 def duration(view: CoreView, instruction: Instruction) -> Duration:
     """The duration of one instruction on its core."""
-    return DURATIONS[type(instruction)](view, instruction)
+    found = DURATIONS[type(instruction)](view, instruction)
+    size = outside_bytes(view, instruction)
+    if not size:
+        return found
+    way = _over_global_link(view, size).latency
+    return Duration(found.occupancy + way, found.latency + way)
+
+
+def outside_bytes(view: CoreView, instruction: Instruction) -> int:
+    """Bytes of operands in the core's buffers in global memory, which cross a link of it."""
+    if not view.outside:
+        return 0
+    size = 0
+    for region in (*instruction.read_regions(), *instruction.written_regions()):
+        if region.name not in view.outside:
+            continue
+        if isinstance(instruction, Gather) and region == instruction.source:
+            word = granule_bits(view.target.events.memory_access) // 8
+            size += word * gathered_words(view, region, instruction.index)
+        else:
+            size += view.bytes(region)
+    return size
 
 
 def moving_cycles(view: CoreView, size: int) -> int:

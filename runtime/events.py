@@ -30,7 +30,7 @@ from isa.catalog import (
 from isa.instruction import Instruction
 from isa.operands import Region
 from runtime.core_view import CoreView, beats
-from runtime.durations import gathered_words
+from runtime.durations import gathered_words, outside_bytes
 from runtime.input_zeros import Spared
 from runtime.lanes import VECTOR_CLASSES, lane_steps
 
@@ -70,8 +70,15 @@ def causes(
 
 def events_of(context: Context, instruction: Instruction) -> dict[str, float]:
     """Events of one execution, fetch and decode included."""
-    found = EVENTS[type(instruction)](context, instruction)
-    return {"instruction_fetch": 1, "instruction_decode": 1, **found}
+    found = {
+        "instruction_fetch": 1,
+        "instruction_decode": 1,
+        **EVENTS[type(instruction)](context, instruction),
+    }
+    size = outside_bytes(context.view, instruction)
+    if size:  # on top of what the same operand costs within a core, through which it goes
+        found[GLOBAL_BIT] = found.get(GLOBAL_BIT, 0) + 8 * size
+    return found
 
 
 def _touched(view: CoreView, *sizes: int) -> dict[str, float]:

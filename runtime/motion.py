@@ -11,6 +11,7 @@ from isa.instruction import Instruction
 from isa.program import Channel
 from isa.target import Target
 from runtime.core_view import CoreView, global_transfer_cycles
+from runtime.durations import outside_bytes
 from runtime.links import Hop, Mesh
 from runtime.skips import Skips
 from runtime.stream_table import CoreTable
@@ -161,14 +162,12 @@ class Wiring:
 
     def _transfer(self, view: CoreView, i: Instruction) -> int:
         """Cycles that an instruction needs a link of the global memory."""
+        size = outside_bytes(view, i)
         if isinstance(i, Send | Recv):
-            if i.channel in self._paths:
-                return 0
-            size = view.bytes(i.source if isinstance(i, Send) else i.into)
+            if i.channel not in self._paths:
+                size += view.bytes(i.source if isinstance(i, Send) else i.into)
         elif isinstance(i, Load | Store):
-            size = view.bytes(i.source if isinstance(i, Load) else i.into)
+            size += view.bytes(i.source if isinstance(i, Load) else i.into)
         elif isinstance(i, Host):
-            size = view.partition_bytes(i.partition)
-        else:
-            return 0
-        return global_transfer_cycles(self._target, size)
+            size += view.partition_bytes(i.partition)
+        return global_transfer_cycles(self._target, size) if size else 0

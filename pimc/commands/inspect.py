@@ -170,7 +170,8 @@ def _memory(program: Program, target: Target) -> list[dict[str, Any]]:
         place[channel.target] += channel.bytes
     rows = []
     for core in program.cores:
-        buffers = sum(buffer.bytes for buffer in core.buffers)
+        buffers = sum(buffer.bytes for buffer in core.buffers if buffer.address is not None)
+        spilled = sum(buffer.bytes for buffer in core.buffers if buffer.address is None)
         used = buffers + local[core.index]
         rows.append(
             {
@@ -179,6 +180,7 @@ def _memory(program: Program, target: Target) -> list[dict[str, Any]]:
                 "buffers": buffers,
                 "queues": local[core.index],
                 "global queues": outside[core.index],
+                "global buffers": spilled,
                 "used": f"{used / target.memory.core_bytes:.0%}",
             }
         )

@@ -10,7 +10,7 @@ from hypothesis import given
 from support.layers import every_scheme, layers
 
 from isa.catalog import Fill
-from isa.program import Core, Loop, Program
+from isa.program import Buffer, Core, Loop, Program
 from isa.target import Target, load_target
 from isa.verify import verify
 from passes.estimate import estimate, table_bits
@@ -19,7 +19,7 @@ from passes.manager import run_passes
 from passes.pipelines import pipeline
 from passes.place import place
 from passes.weights import LayerWeights
-from pimc.capacity import fit_tables, instruction_count, instruction_warnings
+from pimc.capacity import fit_tables, instruction_count, instruction_warnings, memory_warnings
 from runtime.area import area_mm2, whole_chip
 
 TARGET = load_target("ou9x8")
@@ -115,3 +115,16 @@ def test_a_long_stream_names_its_core_and_both_numbers() -> None:
     assert not instruction_warnings(
         program, load_target("ou9x8", {"memory.instruction_bytes": "168"})
     )
+
+
+def test_rows_in_global_memory_are_named_with_the_memory_that_would_hold_them() -> None:
+    inside, outside = Buffer("out", "s8", (1, 8, 8), 0), Buffer("rows", "s8", (40, 64, 32), None)
+    turn, plain = Core(7, "turn", (), (inside, outside), ()), Core(8, "fc", (), (inside,), ())
+    program = replace(made("ou-tile", TARGET), cores=(turn, plain))
+    (warning,) = memory_warnings(program, TARGET)
+    assert (warning.code, warning.severity) == ("M609", "warning")
+    assert "rows of 1 stages" in warning.message
+    assert "81,920 bytes in all, most of them those of `turn`" in warning.message
+    assert warning.hint is not None
+    assert "memory.core_bytes=131072" in warning.hint
+    assert not memory_warnings(replace(program, cores=(plain,)), TARGET)

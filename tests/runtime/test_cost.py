@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.networks import compiled, lenet
-from support.timed import random_program, three_layers
+from support.timed import HEAD, THREE_LAYERS, random_program, three_layers
 
+from isa.assembly import parse_program
 from isa.catalog import CATALOG
 from isa.diagnostics import PimError
 from isa.target import list_targets, load_target
 from runtime.area import area_mm2, parts, static_mw, whole_chip
+from runtime.core_view import global_latency_cycles, global_transfer_cycles
 from runtime.cost import GROUP_OF, GROUPS, PROGRAMMING, price_program, prices
 from runtime.durations import DURATIONS
-from runtime.events import EVENTS
+from runtime.events import EVENTS, GLOBAL_BIT
 from runtime.summary import check_times, summary
 from runtime.timing import simulate
 
@@ -67,6 +69,23 @@ def test_events_of_a_small_program_are_those_counted_by_hand() -> None:
     pool = cost.layers["pool"].events
     assert pool["pool_compare"] == 2 * 4
     assert cost.layers["pool"].programming == {"cell_set": 4, "cell_reset": 0}
+
+
+def test_a_buffer_in_global_memory_costs_a_crossing_for_each_access() -> None:
+    text = HEAD + THREE_LAYERS
+    moved = text.replace(".buffer out  s8[1, 4, 2]  @0x0040", ".buffer out  s8[1, 4, 2]  @global")
+    here, there = (parse_program(source, file="p.pim") for source in (text, moved))
+    target = load_target("tiny")
+    before, after = (price_program(p, target).layers["conv"].events for p in (here, there))
+    # two rows, each written by the requant and read by the send, 8 bytes
+    extra = after[GLOBAL_BIT] - before[GLOBAL_BIT]
+    assert extra == 2 * 2 * 8 * 8
+    assert {name: n for name, n in after.items() if name != GLOBAL_BIT} == {
+        name: n for name, n in before.items() if name != GLOBAL_BIT
+    }
+    slow, quick = (simulate(p, target, images=1).latency for p in (there, here))
+    way = global_latency_cycles(target) + global_transfer_cycles(target, 8)
+    assert slow - quick >= 2 * way  # of the first row; the second one waits less
 
 
 def test_more_ones_in_the_inputs_cost_array_energy_only() -> None:

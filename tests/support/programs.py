@@ -188,7 +188,13 @@ _channels = st.builds(
     st.one_of(st.none(), st.tuples(names, _ranges).map(lambda c: (c[0], *c[1]))),
 )
 _buffers = st.builds(
-    Buffer, names, dtypes, shapes, _addresses, st.booleans(), st.one_of(st.none(), integers)
+    Buffer,
+    names,
+    dtypes,
+    shapes,
+    st.one_of(st.none(), _addresses),
+    st.booleans(),
+    st.one_of(st.none(), integers),
 )
 
 
