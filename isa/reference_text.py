@@ -42,9 +42,9 @@ on timing. The text, with the arrays of its data file, is all that the machine n
 MATRICES: Final = """
 Of a tensor, `of` is the ONNX name, `shape` the ONNX shape without the batch axis (`batched=no`:
 there is none), `order` the axes of that shape in the machine's order, `scale` and `zero` the
-quantization. A channel's `@ADDRESS` is where its queue stands in the memory of the receiving
-core, `@global` in global memory; `depth` counts messages; `carries=tensor[0..6]` says which
-channels of a tensor its messages make up, row by row.
+quantization. `@ADDRESS` says where a buffer stands in the memory of its core, and a channel's
+queue in that of the receiving one; `@global` puts either into global memory. `depth` counts
+messages; `carries=tensor[0..6]` says which channels of a tensor its messages make up, row by row.
 
 ## Matrices
 

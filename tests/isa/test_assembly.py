@@ -222,7 +222,7 @@ WRONG = [
     ("E306", CORE + "mvm a, b, c, kernel=3", "expected a pair like `[3 3]`"),
     ("E306", CORE + "fill a, value=1.5", "expected a whole number"),
     ("E306", CORE + ".buffer a s9[1, 1, 1] @0", "the types are s8, u8, s32, f32"),
-    ("E306", CORE + ".buffer a s8[1, 1, 1] @global", "expected a byte address"),
+    ("E306", CORE + ".buffer a s8[1, 1, 1] @there", "expected a byte address"),
     ("E307", CORE + "fill a[y..2*y]", "has no constant number of rows"),
     ("E307", CORE + "fill a[3..3]", "is empty"),
     ("E307", CORE + "fill a[1, 2, 3, 4]", "a region has rows, columns and channels"),
