@@ -180,8 +180,8 @@ MAPPING: Final[dict[str, Code]] = {
     "M601": Code(
         "layer cannot be cut to fit a core",
         "Layers are cut over cores by output channels and by blocks of input rows. This layer "
-        "cannot be cut finely enough: even its smallest part needs more crossbars, or more data "
-        "memory, than one core of the target has.",
+        "cannot be cut finely enough: even its smallest part needs more crossbars than one core of "
+        "the target has.",
     ),
     "M602": Code(
         "model does not fit the chip",

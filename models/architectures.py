@@ -1,10 +1,11 @@
-"""Architectures: ten well-known networks with seeded random weights, exported by torch.
+"""Architectures: well-known networks with seeded random weights, exported by torch.
 
     pip install -e '.[torch]'
-    python models/architectures.py resnet18 bert -o /tmp/networks        # all ten without a name
+    python models/architectures.py resnet18 bert -o /tmp/networks        # all without a name
 
-Weights are torch's own initialization under one seed. Batch is dynamic, and so is the sequence
-of the two language networks. They are made to be tried, not committed.
+Weights are torch's own initialization under one seed. Of the first ten the batch is dynamic, and
+so is the sequence of the two language networks; the others, at the widths of their papers and
+with fewer layers, have fixed shapes. They are made to be tried, not committed.
 """
 
 from __future__ import annotations
@@ -111,6 +112,13 @@ def tokens(network: nn.Module, vocabulary: int) -> Example:
     return Example(network, {"tokens": sentence}, {"tokens": {0: "batch", 1: "sequence"}})
 
 
+def fixed(network: nn.Module, *shape: int) -> Example:
+    """A network that reads one input of a fixed shape: numbers, or tokens where it has two axes."""
+    is_text = len(shape) == 2 and shape[1] < 1000
+    sample = torch.randint(0, 5000, shape) if is_text else torch.rand(shape)
+    return Example(network, {"x": sample})
+
+
 def vgg16() -> Example:
     layers: list[nn.Module] = []
     channels = 3
@@ -196,6 +204,29 @@ ARCHITECTURES: dict[str, Callable[[], Example]] = {
     "bert": bert,
     "lstm_tagger": lambda: tokens(Tagger(), 5000),
     "unet": lambda: image(UNet(), side=128),
+    "bert_base_2": lambda: fixed(
+        Logits(hub.BertModel(hub.BertConfig(num_hidden_layers=2), add_pooling_layer=False)), 1, 128
+    ),
+    "gpt2_2": lambda: fixed(
+        Logits(hub.GPT2Model(hub.GPT2Config(n_layer=2, vocab_size=5000, use_cache=False))), 1, 64
+    ),
+    "mobilevit_small": lambda: fixed(
+        Logits(hub.MobileViTModel(hub.MobileViTConfig())), 1, 3, 256, 256
+    ),
+    "segformer_b0": lambda: fixed(
+        Logits(hub.SegformerModel(hub.SegformerConfig())), 1, 3, 224, 224
+    ),
+    "poolformer": lambda: fixed(
+        Logits(hub.PoolFormerModel(hub.PoolFormerConfig())), 1, 3, 224, 224
+    ),
+    "convnextv2_4": lambda: fixed(
+        Logits(hub.ConvNextV2Model(hub.ConvNextV2Config(depths=[1, 1, 1, 1]))), 1, 3, 224, 224
+    ),
+    "levit_128s": lambda: fixed(Logits(hub.LevitModel(hub.LevitConfig())), 1, 3, 224, 224),
+    "regnet_y_040": lambda: fixed(Logits(hub.RegNetModel(hub.RegNetConfig())), 1, 3, 224, 224),
+    "wav2vec2_2": lambda: fixed(
+        Logits(hub.Wav2Vec2Model(hub.Wav2Vec2Config(num_hidden_layers=2))), 1, 8000
+    ),
 }
 
 
@@ -210,7 +241,7 @@ def export(name: str, folder: Path) -> Path:
         path,
         input_names=list(example.inputs),
         output_names=["output"],
-        dynamic_shapes=[shapes(axes) for axes in example.dynamic.values()],
+        dynamic_shapes=[shapes(axes) for axes in example.dynamic.values()] or None,
         external_data=False,
         verbose=False,
     )

@@ -120,7 +120,9 @@ def split_layer(layer: MappedLayer, room: Room, target: Target) -> tuple[tuple[P
         ]
     grid: list[tuple[Part, ...]] = []
     for piece in pieces:
-        shape = _grid_shape(piece, channels // len(pieces), target)
+        reads = channels // len(pieces)
+        anywhere = replace(piece, channels=max(1, piece.blocks.rows.size))  # rows in global memory
+        shape = _grid_shape(piece, reads, target) or _grid_shape(anywhere, reads, target)
         if shape is None:
             raise PimError(_too_large(node, target))
         grid += _cut(piece, shape, channels, target)
@@ -211,9 +213,7 @@ def _too_large(node: MatrixNode, target: Target) -> Diagnostic:
     return Diagnostic(
         "M601",
         f"`{node.name}` cannot be cut into parts that fit one core: one row of its crossbars needs "
-        f"more than the {target.crossbars_per_core} crossbars of {target.name}, or the rows of its "
-        f"input need more than the {target.memory.core_bytes} bytes of a core's memory",
+        f"more than the {target.crossbars_per_core} crossbars of {target.name}",
         at=Location(node=node.name),
-        hint="choose a target with more crossbars or memory per core "
-        "(`--set hierarchy.crossbars_per_pe=...`, `--set memory.core_bytes=...`)",
+        hint="a target with more crossbars per core: `--set hierarchy.crossbars_per_pe=...`",
     )
