@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._infos: list[onnx.ValueInfoProto] = []
-        self._node_names = Counter[str]()
+        self._node_names: set[str] = set()
         self._requantized: dict[tuple[str, QParams, str], str] = {}
         self._used = {port.name for port in (*net.inputs, *net.outputs)}
 
@@ -86,9 +85,10 @@ class Builder:
     ) -> None:
         """Add a node; attributes that are None are left out, a name that is taken gets a number."""
         given = {key: value for key, value in attributes.items() if value is not None}
-        number = self._node_names[name]
-        self._node_names[name] += 1
-        own = f"{name}_{number}" if number else name
+        own, number = name, 1
+        while own in self._node_names:
+            own, number = f"{name}_{number}", number + 1
+        self._node_names.add(own)
         self.nodes.append(helper.make_node(op_type, inputs, outputs, own, domain=domain, **given))
 
     def scale_and_zero(self, tensor: str) -> tuple[str, str]:
