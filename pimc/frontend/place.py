@@ -181,6 +181,9 @@ def _other_shape(net: Net, part: Op) -> str | None:
 
 
 def _is_too_large(net: Net, op: Op) -> bool:
+    """Whether an operator is not to be tried; onnxruntime never ends a convolution of nothing."""
+    if op.op_type in ("Conv", "ConvTranspose"):
+        return any(0 in net.shapes.get(name, ()) for name in op.inputs)
     return any(math.prod(net.shapes.get(name, ())) > LARGEST for name in op.outputs)
 
 

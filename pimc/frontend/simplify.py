@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from isa.diagnostics import Location
-from pimc.frontend.net import Array, Net, Op
-from pimc.frontend.regions import constant_axes
+from pimc.frontend.net import Array, Net, Op, used_inputs
+from pimc.frontend.regions import ARITHMETIC, constant_axes
 
 _FLOAT = onnx.TensorProto.FLOAT
 Scaling = tuple[Array, Array]  # factor and offset per output channel, float64 [outputs]
@@ -26,6 +26,7 @@ def simplify(net: Net) -> None:
     _drop_neutral_constants(net)
     _split_variadic(net)
     drop_identities(net)
+    _spread_operands(net)
     _turn_constants(net)
     _free_odd_weights(net)
     _fold_scalings(net)
@@ -98,6 +99,27 @@ def _split_variadic(net: Net) -> None:
             name = op.name if is_last else f"{op.name}_partial{position}"
             ops.append(Op(name, pairwise, (left, right), (output,)))
             left = output
+    net.ops = ops
+
+
+def _spread_operands(net: Net) -> None:
+    """A tensor that constants widen is expanded first: a table gives one number for one."""
+    ops: list[Op] = []
+    for op in net.ops:
+        tensors = [name for name in used_inputs(op) if not net.is_constant(name)]
+        known = all(name in net.shapes for name in (*tensors, *op.outputs))
+        if op.op_type in ARITHMETIC and not op.domain and known and len(set(tensors)) == 1:
+            wide, narrow = net.shapes[op.output], net.shapes[tensors[0]]
+            is_float = net.types.get(op.output, _FLOAT) == _FLOAT
+            if is_float and wide != narrow and (len(wide), wide[:1]) == (len(narrow), narrow[:1]):
+                target, spread = net.fresh(f"{op.output}_shape"), net.fresh(f"{op.output}_spread")
+                net.constants[target] = np.array(wide, np.int64)
+                net.shapes[target] = (len(wide),)
+                net.add_like(spread, op.output)
+                ops.append(Op(f"{op.name}/spread", "Expand", (tensors[0], target), (spread,)))
+                names = {tensors[0]: spread}
+                op = replace(op, inputs=tuple(names.get(n, n) for n in op.inputs))
+        ops.append(op)
     net.ops = ops
 
 

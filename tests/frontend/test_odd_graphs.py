@@ -167,6 +167,25 @@ def test_interpolated_bytes_are_cut_as_the_host_cuts_them() -> None:
     check(model)
 
 
+@pytest.mark.parametrize("op", ["Mul(r, c)", "Sub(c, r)", "Div(r, c)", "Max(r, c)", "Pow(r, two)"])
+def test_a_constant_may_be_wider_than_the_tensor(op: str) -> None:
+    model = make(
+        "(float[N,2,3,1] x) => (float[A,B,C,D] y)", f"r = Relu(x) y = {op}",
+        c=np.array([0.5, 1, 1.5, 2]), two=np.array([[2, 2, 2, 2]], F),
+    )  # fmt: skip
+    assert check(model).report["placement"]["on_host"] == []
+
+
+def test_a_convolution_of_no_channels_is_refused_and_not_tried() -> None:
+    """onnxruntime would never come back from it."""
+    model = make(
+        "(float[1,2,4,8] x) => (float[A,B,C,D] y)", "a = Slice(x, z, z, one) y = Conv(a, w)",
+        z=np.array([0]), one=np.array([1]), w=np.zeros((3, 0, 1, 1)),
+    )  # fmt: skip
+    with pytest.raises(PimError, match="has no elements"):
+        pimc.compile(model)
+
+
 def test_a_cut_through_the_batch_that_leaves_nothing_is_refused() -> None:
     """Of one image the slice is all there is."""
     model = make(

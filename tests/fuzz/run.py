@@ -33,7 +33,7 @@ def main() -> int:
         return plain(options)
     import atheris
 
-    with atheris.instrument_imports(include=["isa"]):
+    with atheris.instrument_imports(include=["isa", "pimc"]):
         from fuzz.readers import READERS
     reader = READERS[options.reader]
     draft = options.keep / f"{options.reader}-corpus"
