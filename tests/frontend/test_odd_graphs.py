@@ -186,6 +186,15 @@ def test_a_convolution_of_no_channels_is_refused_and_not_tried() -> None:
         pimc.compile(model)
 
 
+def test_a_product_with_a_bias_may_stay_on_the_host() -> None:
+    model = make(
+        "(float[1,2] x) => (float[A,B] y, float[1,2] z)",
+        "z = Relu(x) a = Slice(x, none, none, one) m = MatMul(a, w) y = Add(m, c)",
+        none=np.array([0]), one=np.array([1]), w=np.zeros((0, 5)), c=weights(5),
+    )  # fmt: skip
+    assert np.array_equal(check(model).run({"x": np.ones((1, 2), F)})["y"][0], weights(5))
+
+
 def test_a_cut_through_the_batch_that_leaves_nothing_is_refused() -> None:
     """Of one image the slice is all there is."""
     model = make(

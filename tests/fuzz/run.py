@@ -35,6 +35,8 @@ def main() -> int:
 
     with atheris.instrument_imports(include=["isa", "pimc"]):
         from fuzz.readers import READERS
+
+        import pimc.data  # noqa: F401  the reader of samples loads it late
     reader = READERS[options.reader]
     draft = options.keep / f"{options.reader}-corpus"
     draft.mkdir(parents=True, exist_ok=True)

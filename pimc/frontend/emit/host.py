@@ -46,7 +46,8 @@ def emit_host(build: Builder, part: Op) -> None:
 def _write(build: Builder, op: Op, names: dict[str, str]) -> None:
     """One operator of a partition, its tensors called ``names``."""
     inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
-    if is_cell(op):
+    has_bias = op.op_type == "MatMul" and len(inputs) == 3
+    if is_cell(op) or has_bias:
         build.nodes += float_nodes(replace(op, inputs=tuple(inputs), outputs=tuple(outputs)))
         return
     attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
