@@ -46,11 +46,15 @@ def emit_host(build: Builder, part: Op) -> None:
 def _write(build: Builder, op: Op, names: dict[str, str]) -> None:
     """One operator of a partition, its tensors called ``names``."""
     inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
-    has_bias = op.op_type == "MatMul" and len(inputs) == 3
-    if is_cell(op) or has_bias:
+    if is_cell(op):
         build.nodes += float_nodes(replace(op, inputs=tuple(inputs), outputs=tuple(outputs)))
         return
     attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
+    if op.op_type == "MatMul" and len(inputs) == 3:  # it has taken up a bias
+        product = build.unique(f"{op.output}_product")
+        build.node("MatMul", inputs[:2], [product], f"{op.name}/product")
+        build.node("Add", [product, inputs[2]], outputs, op.name)
+        return
     build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
 
 
