@@ -357,6 +357,14 @@ def test_layer_normalization_over_trailing_axes_equals_the_reference(axis: int) 
     assert_near(model, imported)
 
 
+def test_normalizing_a_vanishing_input_leaves_the_offset() -> None:
+    body = "s = Mul(x, little) y = LayerNormalization(s, gain, offset)"
+    constants = {"gain": 1 + weights(6), "offset": weights(6, seed=1)}
+    model = make("(float[N,5,6] x) => (float[N,5,6] y)", body, little=1e-33, **constants)
+    (node,) = (n for n in check_model(model).graph.nodes if isinstance(n, LayerNormNode))
+    assert np.isfinite(node.epsilon)
+
+
 def test_a_normalized_constant_row_is_its_offset() -> None:
     constants = {"g": weights(8), "b": weights(8)}
     body = "y = LayerNormalization(x, g, b)"

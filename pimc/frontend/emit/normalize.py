@@ -15,6 +15,7 @@ import onnx
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import Array, Op
 
+_LARGEST = float(np.finfo(np.float32).max)
 _FLOAT, _INT32, _INT64 = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.INT32,
@@ -71,7 +72,8 @@ def emit_layer_norm(build: Builder, op: Op) -> None:
     step, net, source = _Steps(build, op), build.net, op.inputs[0]
     count = net.shapes[source][-1]
     scale = float(build.qparams[source].scale)
-    epsilon = np.float32(float(op.attributes.get("epsilon", 1e-5)) * (count / scale) ** 2)
+    whole = float(op.attributes.get("epsilon", 1e-5)) * (count / scale) ** 2
+    epsilon = np.float32(min(whole, _LARGEST))  # of a vanishing input nothing but this is left
     steps = step("Cast", build.ints[source], to=_INT64)
     many = build.constant(f"count_{count}", np.int64(count))
     total = step.along("ReduceSum", steps, -1)
