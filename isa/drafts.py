@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,12 +90,23 @@ def _replace(folder: Path, draft: Path) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block, which takes moments."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ctrl-C waits until the end of the block, which takes moments.
+
+    A handler, not a mask: a mask holds for one thread, and libraries start others, which take the
+    signal for the process. Only the main thread is ever interrupted.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    late: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: late.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if late:
+            signal.raise_signal(signal.SIGINT)
 
 
 def in_the_way(path: Path, what: str) -> Diagnostic:
