@@ -166,6 +166,7 @@ def test_ctrl_c_waits_while_a_folder_is_exchanged(
         os.kill(os.getpid(), signal.SIGINT)
         return rename(self, target)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's `&`
     done = Event()
     thread = Thread(target=done.wait)  # takes the signal where the main thread has masked it
     thread.start()
@@ -174,6 +175,7 @@ def test_ctrl_c_waits_while_a_folder_is_exchanged(
         with pytest.raises(KeyboardInterrupt):
             held.save(tmp_path / "x.pim")
     finally:
+        signal.signal(signal.SIGINT, before)
         done.set()
         thread.join()
     monkeypatch.undo()
