@@ -1,6 +1,6 @@
 """onnx's own operator tests against pimc.backend: counts by outcome, and by reason of refusal.
 
-    python benchmarks/backend.py [node] [pytorch-converted] [pytorch-operator] [--cases]
+    python -m benchmarks.backend [node] [pytorch-converted] [pytorch-operator] [--cases]
 
 A case passes when the program equals onnxruntime on the integer model (0 LSB) and every output is
 within STEPS quantization steps of the stored one (outputs of 8-bit integers: equal). `--cases`

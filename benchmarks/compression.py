@@ -1,6 +1,6 @@
 """Accuracy of the lossy passes on the networks of this repository, without any training.
 
-    python benchmarks/compression.py [MODEL] [SPEC+SPEC ...]
+    python -m benchmarks.compression [MODEL] [SPEC+SPEC ...]
 
 1,000 training images (unlabelled) fit the weights; 500 test images are counted, one standard error
 is 1.3 points. "int8" is the frontend's integer reference of the compressed model, in onnxruntime,

@@ -1,6 +1,6 @@
 """The crossbar kernel against NumPy and onnxruntime, on the same work, in one run, one thread.
 
-    python benchmarks/kernel.py [--json] [--large]
+    python -m benchmarks.kernel [--json] [--large]
 
 The work: a matrix-vector product of 8-bit inputs with 8-bit weights. pimc does it as a crossbar
 does, 9 word lines at a time in 1-bit cells, exactly: with a wide ADC ("proved"), or with a 3-bit
@@ -30,9 +30,9 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from peers import PEERS, is_installed, peer_calls
-from whole_network import IMAGES, REFERENCE, light_calls, network_calls, resnet20_calls
 
+from benchmarks.peers import PEERS, is_installed, peer_calls
+from benchmarks.whole_network import IMAGES, REFERENCE, light_calls, network_calls, resnet20_calls
 from isa.matrix import BlockMatrix
 from isa.program import Core, Matrix
 from isa.target import load_target

@@ -1,6 +1,6 @@
 """The light models of the onnx package, refilled: compiled, run, compared; one line each.
 
-    python benchmarks/light.py squeezenet shufflenet resnet50
+    python -m benchmarks.light squeezenet shufflenet resnet50
 
 For each network: CPU seconds and peak memory of `pimc compile`, lines of the program, and CPU
 seconds and differences of `pimc verify` on one random image at 224 x 224, before the last Softmax.

@@ -1,6 +1,6 @@
 """Accuracy against noise: resnet8 on 2,000 images, at four heights of the operation unit.
 
-    python benchmarks/noise.py [--images 2000] [--devices 8] [--output docs/noise.svg]
+    python -m benchmarks.noise [--images 2000] [--devices 8] [--output docs/noise.svg]
 
 Each point is all images, dealt out to devices that are drawn anew; its interval is Student's over
 the devices, so it covers both devices and images. Programming error and read noise grow together,

@@ -1,6 +1,6 @@
 """VGG-16 and ResNet-18 at 224 x 224 in phases on chips too small, and whole on a chip scaled up.
 
-    python benchmarks/phases.py resnet18 vgg16
+    python -m benchmarks.phases resnet18 vgg16
 
 Random weights. For each network and chip one line: cores, phases, CPU seconds and peak memory of
 `pimc compile`, differences of `pimc verify` on one random image, and `pimc simulate` for batches

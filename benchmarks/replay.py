@@ -1,6 +1,6 @@
 """Whether a refactoring changed any program: hashes of what two commits emit for the same models.
 
-    python benchmarks/replay.py [OLD [NEW]] [--json]
+    python -m benchmarks.replay [OLD [NEW]] [--json]
 
 OLD: a commit, HEAD by default. NEW: another one; the work tree as it is by default. Each commit is
 checked out into a temporary folder and compiles every case by its own code; a hash covers the text

@@ -1,6 +1,6 @@
 """Every mapping scheme on the light models of the onnx package, refilled: `pimc compare` on each.
 
-    python benchmarks/schemes.py squeezenet shufflenet resnet50 [--schemes dense,best]
+    python -m benchmarks.schemes squeezenet shufflenet resnet50 [--schemes dense,best]
 
 One line per network and scheme: proved, equal to onnxruntime on one random image, and the figures
 relative to dense; one per network with CPU seconds and peak memory of the command.

@@ -11,10 +11,10 @@ from unittest import mock
 import numpy as np
 import onnx
 import onnxruntime
-from cifar_resnet import SIDE, resnet20
 from numpy.typing import NDArray
 
 import pimc
+from benchmarks.cifar_resnet import SIDE, resnet20
 from isa.target import load_target
 from models.refill import refill_light
 from pimc.api import CompiledProgram

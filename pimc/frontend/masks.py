@@ -124,8 +124,7 @@ def _is_softmax(net: Net, op: Op) -> bool:
     if op.op_type != "Softmax" or op.domain or op.inputs[0] not in net.shapes:
         return False
     rank = len(net.shapes[op.inputs[0]])
-    default = -1 if net.opset >= 13 else 1
-    return int(op.attributes.get("axis", default)) % rank == rank - 1
+    return int(op.attributes.get("axis", -1)) % rank == rank - 1
 
 
 def _sums_before_softmax(net: Net) -> Iterator[tuple[str, Op, str]]:
