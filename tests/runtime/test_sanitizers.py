@@ -18,6 +18,8 @@ TESTS = (
     "tests/runtime/test_crossbar.py",
     "tests/runtime/test_kernel_fuzz.py",
     "tests/runtime/test_engine.py",
+    "tests/runtime/test_engine_errors.py",
+    "tests/runtime/test_device_kernel.py",
 )
 BUILD = "-O1 -g -fno-omit-frame-pointer -shared -fPIC -DPy_LIMITED_API=0x030B0000"
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
