@@ -23,6 +23,7 @@ Programs for several input shapes (`isa.shapes`, `isa.shape_container`) have one
     shape-1/         ...
 
 A folder is written beside its place and renamed, so a reader sees all of it or nothing.
+`isa.folder` has the names and reads the small files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -41,26 +41,34 @@ from typing import Final, NamedTuple
 from isa.assembly import data_arrays, parse_with_source
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.drafts import drafted_folder, in_the_way
+from isa.folder import (
+    HOST_FOLDER,
+    PHASES_FILE,
+    SHAPES_FILE,
+    TARGET_FILE,
+    TEXT_FILE,
+    Arrays,
+    Extras,
+    checked_files,
+    is_container,
+    is_plain,
+    manifest_of,
+    phase_folder,
+    phases_of,
+    read_text,
+    shape_folder,
+    shapes_folder,
+    shared_arrays,
+)
 from isa.npz import Array, read_npz, write_npz
 from isa.phases import Phases
 from isa.printer import DATA_FILE, program_lines
 from isa.program import Partition, Program
-from isa.shapes import Manifest, read_manifest
 from isa.source import Source
 from isa.target import Target
 
-TEXT_FILE: Final = "program.pim"
-TARGET_FILE: Final = "target.json"
-MAX_TEXT_BYTES: Final = 1 << 28
-PHASES_FILE: Final = "phases.json"
-SHAPES_FILE: Final = "shapes.json"
-HOST_FOLDER: Final = "host"
 MAX_MODEL_BYTES: Final = 2**31 - 1  # of one partition; the limit of the protobuf wire format
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_]+")  # of a partition: no path leaves the folder
-_OWN: Final = (TEXT_FILE, TARGET_FILE, DATA_FILE, PHASES_FILE, SHAPES_FILE, HOST_FOLDER)
-_SHAPE_FOLDER: Final = re.compile(r"shape-[0-9]{1,6}")
-Arrays = Mapping[str, Array]
-Extras = Mapping[str, bytes | Path]
 
 
 class LoadedPhases(NamedTuple):
@@ -164,14 +172,14 @@ def load(path: str | Path, shared: Arrays | None = None) -> Loaded:
         raise PimError(Diagnostic("C501", message, Location(str(folder)), hint))
     findings = Findings()
     arrays: dict[str, Array] | None = None
-    if os.path.lexists(folder / DATA_FILE) and _is_plain(folder / DATA_FILE, findings):
+    if os.path.lexists(folder / DATA_FILE) and is_plain(folder / DATA_FILE, findings):
         arrays = read_npz(folder / DATA_FILE, findings)
     if shared is None:
         shared = shared_arrays(shapes_folder(folder), findings)
     data_is_bad = bool(findings)
     arrays = {**shared, **(arrays or {})} if shared or arrays is not None else None
     target = _read_target(folder / TARGET_FILE, findings)
-    text = _read_text(folder / TEXT_FILE, findings)
+    text = read_text(folder / TEXT_FILE, findings)
     loaded = None
     if text is not None and not data_is_bad:  # else every array would be called missing, too
         try:
@@ -201,47 +209,6 @@ def _refuse_several(folder: Path) -> None:
         hint = f"give one of them: `{folder / phase_folder(0)}` is a program folder, too"
         message = f"`{folder}` holds several phases; one program is wanted"
         raise PimError(Diagnostic("C510", message, at, hint))
-
-
-def manifest_of(folder: Path) -> Manifest:
-    """Which shapes a folder of several has programs for. Raises PimError C502, C513."""
-    findings = Findings()
-    text = _read_text(folder / SHAPES_FILE, findings)
-    findings.raise_if_any()
-    return read_manifest(text or "", str(folder / SHAPES_FILE))
-
-
-def shapes_folder(folder: Path) -> Path | None:
-    """The folder of several shapes that the folder of a shape, or of a phase of one, lies in."""
-    here = folder.absolute()
-    for child in (here, here.parent):
-        if _SHAPE_FOLDER.fullmatch(child.name) and (child.parent / SHAPES_FILE).is_file():
-            return child.parent
-    return None
-
-
-def shape_number(folder: Path) -> int:
-    """The number of the shape that a folder is for."""
-    return int(folder.absolute().name.removeprefix("shape-"))
-
-
-def shared_arrays(folder: Path | None, findings: Findings) -> Arrays:
-    """The arrays that the programs of a folder of several shapes share; notes what is wrong."""
-    if folder is None or not os.path.lexists(folder / DATA_FILE):
-        return {}
-    file = folder / DATA_FILE
-    try:
-        wanted = manifest_of(folder).arrays_sha256
-    except PimError as error:
-        findings.diagnostics += error.diagnostics
-        return {}
-    if not _is_plain(file, findings):
-        return {}
-    if file_sha256(file) != wanted:
-        message = f"`{file.name}` has another sha256 than `{SHAPES_FILE}` says"
-        findings.error("C513", message, Location(str(file)), "compile the model again")
-        return {}
-    return read_npz(file, findings)
 
 
 def partition(
@@ -294,7 +261,7 @@ def load_phases(path: str | Path, shared: Arrays | None = None) -> LoadedPhases:
         loaded = load(folder, shared)
         outputs = tuple(t.name for t in loaded.program.tensors if t.role == "output")
         return LoadedPhases(Phases((loaded.program,), outputs), loaded.target, (loaded.source,))
-    count, outputs = _read_manifest(folder / PHASES_FILE)
+    count, outputs = phases_of(folder / PHASES_FILE)
     findings, found = Findings(), list[Loaded]()
     for number in range(count):
         try:
@@ -307,40 +274,6 @@ def load_phases(path: str | Path, shared: Arrays | None = None) -> LoadedPhases:
     return LoadedPhases(phases, found[0].target, tuple(each.source for each in found))
 
 
-def phase_folder(number: int) -> str:
-    """Name of the folder of a phase."""
-    return f"phase-{number}"
-
-
-def shape_folder(number: int) -> str:
-    """Name of the folder of a shape."""
-    return f"shape-{number}"
-
-
-def is_container(path: str | Path) -> bool:
-    """Whether ``path`` is a folder with a program, phases or several shapes in it."""
-    folder, names = Path(path), (TEXT_FILE, PHASES_FILE, SHAPES_FILE)
-    return folder.is_dir() and any((folder / name).is_file() for name in names)
-
-
-def _read_manifest(file: Path) -> tuple[int, tuple[str, ...]]:
-    """Number of phases and names of the outputs. Raises PimError C502, C511."""
-    findings = Findings()
-    text = _read_text(file, findings)
-    findings.raise_if_any()
-    try:
-        manifest = json.loads(text or "")
-        count, outputs = manifest["phases"], manifest["outputs"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        count, outputs = 0, []
-    names = tuple(outputs) if isinstance(outputs, list) else ()
-    if type(count) is int and count > 0 and names and all(isinstance(n, str) for n in names):
-        return count, names
-    hint = '{"phases": 2, "outputs": ["logits"]} is what such a file looks like'
-    message = f"`{file.name}` names no phases and outputs"
-    raise PimError(Diagnostic("C511", message, Location(str(file)), hint))
-
-
 def _check_target(program: Program, target: Target, at: Location, findings: Findings) -> None:
     if program.target_sha256 == target.sha256 and program.target == target.name:
         return
@@ -348,27 +281,6 @@ def _check_target(program: Program, target: Target, at: Location, findings: Find
     message = f"the program is for target {said}, not for `{target.name}`, {target.sha256[:12]}"
     hint = "compile or assemble again for this target; a program belongs to one description"
     findings.error("C504", message, at, hint)
-
-
-def checked_files(files: Extras | None) -> dict[PurePosixPath, bytes | Path]:
-    """Files by their path within a folder. Raises ValueError for a path that leaves it."""
-    return {_inside(name): contents for name, contents in (files or {}).items()}
-
-
-def file_sha256(file: Path) -> str:
-    """Hash of a file. Raises OSError."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _inside(name: str) -> PurePosixPath:
-    """A relative path that stays within the folder. Raises ValueError for any other."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
-        raise ValueError(f"{name!r} is no path within a program folder")
-    if path.parts[0] in _OWN or path.parts[0].startswith(("phase-", "shape-")):
-        raise ValueError(f"{name!r} is a file of the program folder itself")
-    return path
 
 
 def _write(
@@ -396,36 +308,8 @@ def write_extras(draft: Path, extras: Mapping[PurePosixPath, bytes | Path]) -> N
             (draft / name).write_bytes(contents)
 
 
-def _is_plain(file: Path, findings: Findings) -> bool:
-    """Whether a file is there and is a file: no link out of the folder, no pipe, no device."""
-    try:
-        if stat.S_ISREG(file.lstat().st_mode):
-            return True
-        message = f"`{file.name}` is no plain file"
-    except OSError as error:
-        message = f"`{file.name}` cannot be read: {error.strerror}"
-    findings.error("C502", message, Location(str(file)))
-    return False
-
-
-def _read_text(file: Path, findings: Findings) -> str | None:
-    if not _is_plain(file, findings):
-        return None
-    try:
-        if file.stat().st_size > MAX_TEXT_BYTES:
-            message = f"`{file.name}` is longer than {MAX_TEXT_BYTES} bytes"
-        else:
-            return file.read_bytes().decode("utf-8")
-    except OSError as error:
-        message = f"`{file.name}` cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        message = f"`{file.name}` is not UTF-8 text: byte {error.start} is wrong"
-    findings.error("C502", message, Location(str(file)))
-    return None
-
-
 def _read_target(file: Path, findings: Findings) -> Target | None:
-    text = _read_text(file, findings)
+    text = read_text(file, findings)
     if text is None:
         return None
     try:

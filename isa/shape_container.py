@@ -10,24 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isa.container import (
-    SHAPES_FILE,
-    Arrays,
-    Extras,
     LoadedPhases,
     check_writable,
-    checked_files,
-    file_sha256,
     load_phases,
-    manifest_of,
     programs_of,
-    shape_folder,
-    shared_arrays,
     write_extras,
     write_whole,
 )
 from isa.data_arrays import data_arrays
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from isa.drafts import drafted_folder
+from isa.folder import (
+    SHAPES_FILE,
+    Arrays,
+    Extras,
+    checked_files,
+    file_sha256,
+    manifest_of,
+    shape_folder,
+    shared_arrays,
+)
 from isa.npz import Array, write_npz
 from isa.phases import Phases
 from isa.printer import DATA_FILE

@@ -9,9 +9,9 @@ from typing import Any
 
 import onnx
 
-from isa import container
 from isa import verify as verifier
 from isa.container import LoadedPhases
+from isa.folder import shape_folder
 from isa.shape_container import load_shapes as load_programs
 from isa.shape_container import save_shapes, shape_of
 from isa.shapes import Shape
@@ -93,7 +93,7 @@ def load_shapes(path: str | os.PathLike[str]) -> CompiledShapes:
     """Read a folder of several shapes and verify its programs. Raises PimError C5xx, E3xx, V4xx."""
     folder = Path(path)
     programs = [
-        _loaded(folder / container.shape_folder(number), held)
+        _loaded(folder / shape_folder(number), held)
         for number, held in enumerate(load_programs(folder))
     ]
     return CompiledShapes(programs, load_report(folder))

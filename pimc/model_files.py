@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 from onnx.external_data_helper import load_external_data_for_model, set_external_data
 
-from isa.container import shape_number, shapes_folder
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
+from isa.folder import shape_number, shapes_folder
 from pimc.data import Array
 
 REFERENCE_FILE: Final = "reference.onnx"

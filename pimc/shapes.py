@@ -11,6 +11,7 @@ import numpy as np
 from isa import container
 from isa.data_arrays import data_arrays
 from isa.diagnostics import Diagnostic, PimError
+from isa.folder import SHAPES_FILE, manifest_of, shape_folder
 from isa.phases import Phases
 from isa.program import Program
 from isa.same_program import same_blocks
@@ -33,14 +34,14 @@ def pick_folder(
     wanted: full shapes of some inputs. feeds: samples, which choose where nothing is wanted.
     Raises PimError R706 when no program is for that shape, C514 when nothing chooses one.
     """
-    if not (path / container.SHAPES_FILE).is_file():
+    if not (path / SHAPES_FILE).is_file():
         if wanted:
             message = f"`{path}` holds no programs for several input shapes to choose from"
             raise PimError(Diagnostic("R706", message, hint="leave `--input-shape` out"))
         return path
-    shapes = container.manifest_of(path).shapes
+    shapes = manifest_of(path).shapes
     if wanted or feeds is not None:
-        return path / container.shape_folder(pick(shapes, wanted, feeds))
+        return path / shape_folder(pick(shapes, wanted, feeds))
     return path  # which `isa.container` refuses, with the shapes that there are
 
 
@@ -105,7 +106,7 @@ def shapes_report(compiled: Sequence[Compiled]) -> dict[str, Any]:
     programs = [
         {
             "input_shape": {n: s.full for n, s in shape_of(each.whole).inputs.items()},
-            "folder": container.shape_folder(number),
+            "folder": shape_folder(number),
             **{k: v for k, v in each.report.items() if k not in (*_HEAD, *common, "compile_s")},
         }
         for number, each in enumerate(compiled)

@@ -41,9 +41,10 @@ def inspect_command(
     Of programs for several input shapes all are shown, unless --input-shape chooses one.
     """
     from isa import container
+    from isa.folder import SHAPES_FILE, manifest_of, shape_folder
 
     program = chosen(program, shapes)
-    if not (program / container.SHAPES_FILE).is_file():
+    if not (program / SHAPES_FILE).is_file():
         loaded = container.load(program)
         found = _section(loaded, layer, section)
         if as_json:
@@ -52,8 +53,8 @@ def inspect_command(
             _show(found)
         return
     parts = []
-    for number, shape in enumerate(container.manifest_of(program).shapes):
-        folder = program / container.shape_folder(number)
+    for number, shape in enumerate(manifest_of(program).shapes):
+        folder = program / shape_folder(number)
         loaded = container.load(folder)
         found = _section(loaded, layer, section)
         sizes = {name: each.full for name, each in shape.inputs.items()}

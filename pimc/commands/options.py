@@ -161,8 +161,8 @@ def check_place(output: Path, is_folder: bool, *inputs: Path | None) -> None:
     inputs: files that the command reads and must not replace. Raises PimError C508 for a file or
     foreign folder in the way, or an input, C509 for a missing parent.
     """
-    from isa.container import is_container
     from isa.drafts import in_the_way
+    from isa.folder import is_container
 
     place = Path(os.path.realpath(output))
     if not place.parent.is_dir():

@@ -69,6 +69,7 @@ def simulate(
     --images then takes the times of sample k, and after the last one of the first again.
     """
     from isa import container, verify
+    from isa.folder import PHASES_FILE, phase_folder
     from pimc.data import read_data
     from runtime.trace import write_trace
     from runtime.unpipelined import layer_by_layer
@@ -79,9 +80,9 @@ def simulate(
         raise click.UsageError("--samples needs --input")
     feeds = None if source is None else read_data(source, samples)
     program = chosen(program, shapes, feeds)
-    if (program / container.PHASES_FILE).is_file():
+    if (program / PHASES_FILE).is_file():
         if trace is not None or source is not None or no_overlap or overrides:
-            hint = f"give one phase, {program / container.phase_folder(0)}"
+            hint = f"give one phase, {program / phase_folder(0)}"
             options = "--trace, --input, --no-overlap, --set"
             raise click.UsageError(f"{options} take one program: {hint}")
         simulate_phases(program, images, as_json)

@@ -88,7 +88,7 @@ def fmt(text: Path, check: bool, drop_comments: bool) -> None:
 
 def _chip(text: Path, name: str | None, overrides: tuple[str, ...], named: str) -> Target:
     """The target of the options, else the description beside the text, else the one it names."""
-    from isa.container import TARGET_FILE
+    from isa.folder import TARGET_FILE
     from isa.target import DEFAULT_TARGET, Target
 
     beside = text.with_name(TARGET_FILE)

@@ -41,7 +41,7 @@ def document(
 
 def input_hashes(inputs: Iterable[str | Path | None]) -> dict[str, str]:
     """SHA-256 by path; of a program folder, its text and its data files."""
-    from isa.container import shapes_folder
+    from isa.folder import shapes_folder
 
     found: dict[str, str] = {}
     for given in inputs:

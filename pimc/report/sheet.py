@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from isa import container, verify
+from isa.folder import shapes_folder
 from isa.program import Program
 from isa.target import Target
 from pimc.model_files import load_report
@@ -51,7 +52,7 @@ def load_sheet(path: Path, images: int) -> Sheet:
     loaded = container.load(path)
     verify.check(loaded.program, loaded.target, loaded.source)
     here = path.resolve()
-    whole = container.shapes_folder(here)
+    whole = shapes_folder(here)
     name = here.name if whole is None else f"{whole.name}/{here.name}"
     compiled = load_report(path)
     return make_sheet(name, loaded.program, loaded.target, images, compiled)

@@ -21,8 +21,9 @@ from support.programs import AWKWARD, programs, two_cores
 
 from isa.assembly import data_arrays, first_difference
 from isa.codes import CONTAINER
-from isa.container import is_container, load, save
+from isa.container import load, save
 from isa.diagnostics import Diagnostic, Findings, PimError
+from isa.folder import is_container
 from isa.npz import MEMBER_DTYPES, key_of_member, member_name, read_npz, write_npz
 from isa.program import Program, Table
 from isa.target import load_target

@@ -10,8 +10,9 @@ import pytest
 from support.programs import two_cores
 
 from isa.assembly import first_difference
-from isa.container import is_container, load, load_phases, save
+from isa.container import load, load_phases, save
 from isa.diagnostics import PimError
+from isa.folder import is_container
 from isa.phases import Phases
 from isa.program import Program
 from isa.target import load_target

@@ -16,6 +16,7 @@ from support.programs import two_cores
 from isa import container
 from isa.assembly import first_difference
 from isa.diagnostics import PimError
+from isa.folder import is_container, shape_folder
 from isa.npz import MEMBER_DTYPES
 from isa.phases import Phases
 from isa.program import Program
@@ -60,7 +61,7 @@ def saved(tmp_path: Path, *programs: Program) -> Path:
 
 def test_programs_are_loaded_as_they_were_saved_and_share_arrays(tmp_path: Path) -> None:
     folder = saved(tmp_path, program(), own_table(program(2)))
-    assert container.is_container(folder)
+    assert is_container(folder)
     assert (folder / "float.onnx").read_bytes() == b"model"
     held = load_shapes(folder)
     for loaded, made in zip(held, (program(), own_table(program(2))), strict=True):
@@ -69,9 +70,9 @@ def test_programs_are_loaded_as_they_were_saved_and_share_arrays(tmp_path: Path)
     ours, theirs = ([m.blocks for m in loaded.program.matrices()] for loaded in held)
     assert all(a.cells is b.cells for a, b in zip(ours, theirs, strict=True))
     for number in (0, 1):
-        alone = container.load(folder / container.shape_folder(number)).program
+        alone = container.load(folder / shape_folder(number)).program
         assert first_difference(alone, held[number].program) is None
-        own = folder / container.shape_folder(number) / "arrays.npz"
+        own = folder / shape_folder(number) / "arrays.npz"
         assert own.stat().st_size < (folder / "arrays.npz").stat().st_size
 
 
