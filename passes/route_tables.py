@@ -130,23 +130,24 @@ def _forms(u: RouteUnits, uses: Int64, fields: Fields, outputs: int) -> Iterator
 
 def _best_gap(u: RouteUnits, fields: Fields) -> tuple[Int64, int]:
     """Entries per list, dummies included, and the gap width that takes the fewest bits; 0: none."""
-    owner = u.list_of_route()
-    first = np.zeros(len(u.output), np.bool_)
+    lists = len(u.units)
+    plain = np.bincount(u.list_of_unit(), u.routes, lists).astype(np.int64)
     begins = np.cumsum(u.routes) - u.routes
-    first[begins[u.routes > 0]] = True
+    begins = begins[u.routes > 0]
     gap = np.diff(u.output, prepend=np.int32(0))
-    gap[first] = u.output[first]
-    best: tuple[int, int, Int64] | None = None
-    plain = np.bincount(owner, minlength=len(u.units))
+    gap[begins] = u.output[begins]
     if (gap < 0).any():
         return plain, 0
+    owner, best = u.list_of_route(), (plain, 0)
+    fewest = np.inf
     for width in range(1, fields.output + 1):
-        long = np.flatnonzero(gap >> width)
-        dummies = np.bincount(owner[long], gap[long] >> width, len(u.units)).astype(np.int64)
-        bits = int((plain + dummies).sum()) * (width + fields.entry)
-        if best is None or bits < best[0]:
-            best = (bits, width, plain + dummies)
-    return (best[2], best[1]) if best else (plain, 0)
+        long = gap >> width > 0
+        gap, owner = gap[long], owner[long]  # the others need no dummies from here on
+        entries = plain + np.bincount(owner, gap >> width, lists).astype(np.int64)
+        bits = int(entries.sum()) * (width + fields.entry)
+        if bits < fewest:
+            fewest, best = bits, (entries, width)
+    return best
 
 
 def _lookups(
@@ -197,8 +198,11 @@ def _lookups(
 
 def _kinds_repeat(u: RouteUnits, key: Int64, pairs: int) -> bool:
     """Whether some output of a list takes two units with the same shift and sign."""
-    kinds, index = np.unique(u.kind, return_inverse=True)
-    return bool(np.bincount(key * len(kinds) + index, minlength=pairs).max(initial=0) > 1)
+    kinds = np.bincount(u.kind, minlength=1) > 0
+    place = (np.cumsum(kinds) - 1)[u.kind]
+    seen = np.zeros((pairs, int(kinds.sum())), np.bool_)
+    seen[key, place] = True
+    return int(np.count_nonzero(seen)) < len(key)
 
 
 def _extent(taken: Int64) -> Int64:
