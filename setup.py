@@ -21,6 +21,7 @@ def kernel(name: str) -> Extension:
         define_macros=macros,
         py_limited_api=True,
         optional=True,
+        libraries=[] if sys.platform == "win32" else ["m"],
         extra_compile_args=["-O3", *FLAGS, "-fvisibility=hidden"],
     )
 

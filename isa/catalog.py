@@ -1,15 +1,17 @@
 """The instructions of the machine, one class each: operands, effects, formula.
 
-Buffers hold integers in ``[row, column, channel]`` order. An instruction works on one row of
-windows or elements. ``W`` columns and ``C`` channels are those of the written region; integers
-are exact, ``f32`` marks IEEE single precision, ``rint`` rounds half to even and ``sat`` clamps to
-the range of the destination type (for s32: to the f32 numbers within it).
+Buffers hold integers, or f32 numbers, in ``[row, column, channel]`` order. An instruction works on
+one row of windows or elements. ``W`` columns and ``C`` channels are those of the written region;
+integers are exact, ``f32`` and ``f64`` mark IEEE single and double precision, ``rint`` rounds half
+to even and ``sat`` clamps to the range of the destination type (for s32: to the f32 numbers within
+it; what is no number becomes the smallest).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isa.catalog_float import FLOAT_CLASSES
 from isa.instruction import (
     ONE_BY_ONE,
     ChannelRef,
@@ -182,7 +184,8 @@ class Requant(Instruction):
     """``into = sat(rint(f32(source + bias) * scale) + zero)``, onnxruntime's requantization.
 
     source: s32. bias: s32 table, scale: f32 table; both broadcast to [W, C]. Into s32, the result
-    is a sum in a step of its own, for arithmetic that needs more than 8 bits.
+    is a sum in a step of its own, for arithmetic that needs more than 8 bits. Into f32, it is the
+    product ``f32(source + bias) * scale`` itself.
     """
 
     mnemonic = "requant"
@@ -200,7 +203,8 @@ class Requant(Instruction):
 class Lut(Instruction):
     """``into = table[channel, source - min]``: any function of one 8-bit value.
 
-    table: [256] or [C, 256] of the destination type; ``min`` is -128 for s8 and 0 for u8.
+    table: [256] or [C, 256] of the destination type, f32 included; ``min`` is -128 for s8 and 0
+    for u8.
     """
 
     mnemonic = "lut"
@@ -252,7 +256,8 @@ class Add(Elementwise):
     """``into = sat(rint((f32(a - zero_a) * scale_a + f32(b - zero_b) * scale_b) / scale) + zero)``.
 
     All in f32, each operation rounded on its own. ``b`` broadcasts over columns and channels.
-    Operands and result are of any integer type each.
+    Operands and result are of any type each; an f32 operand is its own real value, with scale 1
+    and zero 0, and an f32 result is neither scaled nor rounded.
     """
 
     mnemonic = "add"
@@ -270,6 +275,23 @@ class Mul(Elementwise):
     """As ``add`` with ``*`` between the two products."""
 
     mnemonic = "mul"
+
+
+@dataclass(frozen=True)
+class Div(Elementwise):
+    """As ``add`` with the quotient of the two products, as IEEE has it.
+
+    A number over zero is infinite and saturates in an integer type, zero over zero is no number.
+    """
+
+    mnemonic = "div"
+
+
+@dataclass(frozen=True)
+class Pow(Elementwise):
+    """As ``add`` with the first product to the power of the second, in f64, rounded once to f32."""
+
+    mnemonic = "pow"
 
 
 @dataclass(frozen=True)
@@ -401,10 +423,9 @@ class Lrn(Instruction):
     zero: int = 0
 
 
-CATALOG: dict[str, type[Instruction]] = {
-    cls.mnemonic: cls
-    for cls in (
-        Load, Store, Host, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
-        Lookup, Add, Sub, Mul, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
-    )
-}  # fmt: skip
+_CLASSES: tuple[type[Instruction], ...] = (
+    Load, Store, Host, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
+    Lookup, Add, Sub, Mul, Div, Pow, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
+    *FLOAT_CLASSES,
+)  # fmt: skip
+CATALOG: dict[str, type[Instruction]] = {cls.mnemonic: cls for cls in _CLASSES}

@@ -42,12 +42,15 @@ def requantize(
 ) -> Float32:
     """``sat(rint(f32(sums + bias) * scale) + zero)`` as whole numbers in float32.
 
+    Into float32 it is the product alone, and the zero point has no meaning.
     sums: any shape; bias and scale broadcast to it. dtype: the integer type to saturate to.
     As onnxruntime's MLAS kernel: the s32 sum wraps, the product is clamped before it is rounded
     half to even, and the zero point is added last, so no value ever leaves the range.
     """
     real = np.add(sums, bias, dtype=np.int32).astype(np.float32)
     real *= scale
+    if dtype.kind == "f":
+        return real
     low, high = _real_limits(dtype)
     np.maximum(real, _scalar(low - zero), out=real)  # the two are quicker than np.clip
     np.minimum(real, _scalar(high - zero), out=real)
@@ -60,7 +63,9 @@ def requantize(
 
 
 def dequantize(values: Array, scale: float, zero: int) -> Float32:
-    """``f32(values - zero) * scale`` with the product rounded in float32; any integer type."""
+    """``f32(values - zero) * scale``, the product rounded in float32; float32 as it is, a copy."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
     if values.dtype.itemsize > 1:
         values = values.astype(np.int32) - np.int32(zero)
         zero = 0
@@ -72,12 +77,18 @@ def dequantize(values: Array, scale: float, zero: int) -> Float32:
 
 
 def quantize(real: Float32, scale: float, zero: int, dtype: np.dtype[Any]) -> Float32:
-    """``sat(rint(real / scale) + zero)`` as whole numbers in float32; overwrites ``real``."""
+    """``sat(rint(real / scale) + zero)`` as whole numbers in float32; overwrites ``real``.
+
+    Into float32 it is ``real`` as it is. What is no number becomes the smallest integer, as
+    onnxruntime's QuantizeLinear has it.
+    """
+    if dtype.kind == "f":
+        return real
     low, high = _real_limits(dtype)
     np.divide(real, _scalar(scale), out=real)
     np.rint(real, out=real)
     if zero:
         real += _scalar(zero)
-    np.maximum(real, _scalar(low), out=real)
+    np.fmax(real, _scalar(low), out=real)
     np.minimum(real, _scalar(high), out=real)
     return real

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from isa.catalog import CATALOG
+from isa.catalog import CATALOG, Load
 from isa.codes import FAMILIES
 from isa.directive_fields import USAGE
 from isa.instruction import Instruction, OperandField, operand_fields
@@ -73,7 +73,7 @@ def _lines() -> Iterator[str]:
 
 def _module_notes() -> Iterator[str]:
     """What the catalog says of all instructions together."""
-    notes = inspect.getdoc(inspect.getmodule(Instruction.__subclasses__()[0])) or ""
+    notes = inspect.getdoc(inspect.getmodule(Load)) or ""
     yield from ("", *_markdown(notes.partition("\n\n")[2]))
 
 

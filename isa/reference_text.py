@@ -20,7 +20,7 @@ on timing. The text, with the arrays of its data file, is all that the machine n
 - A name is letters, digits, `_` and `.` (not first, not doubled); any other name stands in double
   quotes with JSON's escapes: `"conv/1"`. The words loop, step, ring, group, at, inf and nan are
   quoted as names, too.
-- Element types: `s8`, `u8`, `s32` and, for tables, `f32`. Shapes are `s8[rows, columns, channels]`.
+- Element types: `s8`, `u8`, `s32` and `f32`. Shapes are `s8[rows, columns, channels]`.
 - A region is a box of a buffer or tensor: `name[rows, columns, channels]`, each axis one index
   `y`, a range `a..b` without its end, or `*` for all; axes that are left out are taken whole. An
   index is a sum such as `2*y+3` over the variables of the loops around it. Both ends of a range

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isa import verify_float
 from isa.diagnostics import Diagnostic, PimError
 from isa.phases import Phases
 from isa.program import Program
@@ -20,6 +21,8 @@ from isa.verify_matrices import check_matrices, clipping_columns
 from isa.verify_partitions import check_partitions
 from isa.verify_run import MAX_STEPS, AbstractRun, executed_instructions
 from isa.verify_scope import Scope
+
+CHECK_MODULES = (verify_float,)  # importing it adds to verify_instructions.CHECKS
 
 __all__ = ["check", "check_phases", "clipping_columns", "verify"]
 

@@ -13,6 +13,7 @@ from isa.catalog import (
     Add,
     Const,
     Copy,
+    Div,
     Elementwise,
     Fill,
     Gather,
@@ -28,6 +29,7 @@ from isa.catalog import (
     Min,
     Mul,
     Mvm,
+    Pow,
     Recv,
     Requant,
     Send,
@@ -42,6 +44,7 @@ from isa.program import Loop, Statement
 from isa.verify_rules import (
     BYTES,
     INTEGERS,
+    quantized,
     real,
     same_shape,
     same_size,
@@ -226,9 +229,10 @@ def _accumulate(site: Site, i: Accumulate) -> None:
 @checks(Requant)
 def _requant(site: Site, i: Requant) -> None:
     into, source = site.region("into"), site.region("source")
-    typed(site, into, INTEGERS)
     typed(site, source, ("s32",))
     value_of(site, "zero", into)
+    if into is not None and into.dtype == "f32" and i.zero:
+        site.error("V406", f"zero={i.zero} has no meaning: `{into.text}` holds f32", "zero=")
     if into is not None and source is not None:
         same_shape(site, into, source)
     scale = site.table(i.scale, "f32")
@@ -278,14 +282,11 @@ def _lookup(site: Site, i: Lookup) -> None:
         site.error("V404", f"{message}{into.shape[2]}]", name_text(i.table))
 
 
-@checks(Add, Sub, Mul, Max, Min)
+@checks(Add, Sub, Mul, Div, Pow, Max, Min)
 def _binary(site: Site, i: Elementwise) -> None:
     into, a, b = site.region("into"), site.region("a"), site.region("b")
-    typed(site, into, INTEGERS)
-    typed(site, a, INTEGERS)
-    typed(site, b, INTEGERS)
-    for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
-        value_of(site, name, operand)
+    for suffix, operand in (("", into), ("_a", a), ("_b", b)):
+        quantized(site, operand, f"scale{suffix}", f"zero{suffix}")
     real(site, "scale_a", "scale_b")
     real(site, "scale", positive=True)
     if into is not None and a is not None:
@@ -328,17 +329,17 @@ def _normalize(site: Site, i: Softmax | Lrn | LayerNorm) -> None:
         if i.size < 1:
             site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
     elif isinstance(i, Softmax):
-        _table_of_shape(site, i.powers, "s32", (256,))
+        table_of_shape(site, i.powers, "s32", (256,))
     else:
         real(site, "epsilon")
         channels = 0 if source is None else source.shape[2]
         for name in (i.gain, i.offset):
-            _table_of_shape(site, name, "f32", (channels,))
+            table_of_shape(site, name, "f32", (channels,))
     if into is not None and source is not None:
         same_shape(site, into, source)
 
 
-def _table_of_shape(site: Site, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+def table_of_shape(site: Site, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     table = site.table(name, dtype)
     if table is not None and table.shape != shape:
         message = f"table {quoted(name)} is {list(table.shape)}, expected {list(shape)}"

@@ -66,6 +66,18 @@ def real(site: Site, *names: str, positive: bool = False) -> None:
             site.error("V406", message, f"{name}=")
 
 
+def quantized(site: Site, operand: Operand | None, scale: str, zero: str) -> None:
+    """Scale and zero point of an operand of any type; an f32 one is its own real value."""
+    if operand is None or operand.dtype != "f32":
+        value_of(site, zero, operand)
+        return
+    for name, neutral in ((scale, 1), (zero, 0)):
+        value = getattr(site.instruction, name)
+        if value != neutral:
+            message = f"{name}={value} has no meaning: {quoted(operand.region.name)} holds f32"
+            site.error("V406", message, f"{name}=", f"leave {name} out")
+
+
 def windows(site: Site, into: Operand, source: Operand) -> bool:
     """The geometry of windows: kernel, stride and dilation fit the source; False if senseless."""
     i: Any = site.instruction

@@ -3,6 +3,14 @@
 
 static int is_byte(const box *b) { return b->in->type == S8 || b->in->type == U8; }
 
+/* A whole number as an element of a box: its bits, or those of the same number in float32. */
+static int32_t word_of(const box *b, int64_t value) {
+    const float real = (float)value;
+    int32_t word = (int32_t)value;
+    if (b->in->type == F32) memcpy(&word, &real, sizeof word);
+    return word;
+}
+
 int prepare_move(engine *e, op *o) {
     (void)e;
     if (o->into->in->item != o->a->in->item || elements_of(o->into) != elements_of(o->a))
@@ -20,12 +28,12 @@ int run_move(engine *e, stream *s, const op *o) {
 
 int prepare_fill(engine *e, op *o) {
     (void)e;
-    return is_byte(o->into) || o->into->in->type == S32 ? 0 : refuse("fill knows integers only");
+    return o->into->in->type != OTHER ? 0 : refuse("fill: the type does not fit");
 }
 
 int run_fill(engine *e, stream *s, const op *o) {
     const box *b = o->into;
-    const int32_t value = (int32_t)o->x[0];
+    const int32_t value = word_of(b, o->x[0]);
     place to;
     (void)s;
     if (locate(e, b, &to)) return REFUSES;
@@ -99,7 +107,7 @@ int prepare_combine(engine *e, op *o) {
         !same_shape(into, a) || b->rows != into->rows ||
         (b->columns != into->columns && b->columns != 1) ||
         (b->channels != into->channels && b->channels != 1) || scales->len != 12 || o->x[0] < 0 ||
-        o->x[0] >= 5 || !is_zero_point(o->x[1]) || !is_zero_point(o->x[2]) ||
+        o->x[0] >= COMBINATIONS || !is_zero_point(o->x[1]) || !is_zero_point(o->x[2]) ||
         !is_zero_point(o->x[3]))
         return refuse("arithmetic: types, shapes or numbers do not fit");
     return 0;
@@ -151,32 +159,38 @@ int run_combine(engine *e, stream *s, const op *o) {
 }
 
 int prepare_lut(engine *e, op *o) {
-    const Py_buffer *table = table_of(e, o->x[0], 1);
+    const Py_ssize_t item = o->into->in->item;
+    const Py_buffer *table = table_of(e, o->x[0], item);
     if (!table) return -1;
     o->table[0] = table->buf;
-    o->period = table->len == 256 ? 1 : o->into->channels;
-    if (!is_byte(o->into) || !is_byte(o->a) || !same_shape(o->into, o->a) ||
-        table->len != o->period * 256)
+    o->period = table->len == 256 * item ? 1 : o->into->channels;
+    if (o->into->in->type == OTHER || !is_byte(o->a) || !same_shape(o->into, o->a) ||
+        table->len != o->period * 256 * item)
         return refuse("lut: types, shapes or the table do not fit");
     return 0;
 }
 
+#define LOOK_UP(type)                                                                             \
+    EACH_RUN(o, to, from, {                                                                       \
+        (void)at; /* a run begins at the first channel */                                         \
+        const type *table = o->table[0];                                                          \
+        const uint8_t *values = (const uint8_t *)a;                                               \
+        type *results = (type *)into;                                                             \
+        if (period == 1)                                                                          \
+            for (Py_ssize_t i = 0; i < n; i++) results[i] = table[values[i]];                     \
+        else                                                                                      \
+            for (Py_ssize_t i = 0; i < n; i += period)                                            \
+                for (Py_ssize_t c = 0; c < period; c++)                                           \
+                    results[i + c] = table[c * 256 + values[i + c]];                              \
+    })
+
 int run_lut(engine *e, stream *s, const op *o) {
-    const uint8_t *table = o->table[0];
     const Py_ssize_t period = o->period;
     place from, to;
     (void)s;
     if (locate(e, o->a, &from) || locate(e, o->into, &to)) return REFUSES;
-    EACH_RUN(o, to, from, {
-        (void)at; /* a run begins at the first channel */
-        const uint8_t *values = (const uint8_t *)a;
-        if (period == 1)
-            for (Py_ssize_t i = 0; i < n; i++) into[i] = (char)table[values[i]];
-        else
-            for (Py_ssize_t i = 0; i < n; i += period)
-                for (Py_ssize_t c = 0; c < period; c++)
-                    into[i + c] = (char)table[c * 256 + values[i + c]];
-    });
+    if (o->into->in->item == 1) LOOK_UP(uint8_t);
+    else LOOK_UP(uint32_t);
     return NEXT;
 }
 
@@ -214,7 +228,7 @@ int prepare_gather(engine *e, op *o) {
 
 int run_gather(engine *e, stream *s, const op *o) {
     const Py_ssize_t count = elements_of(o->into), limit = elements_of(o->a);
-    const int32_t *index = o->table[0], value = (int32_t)o->x[1];
+    const int32_t *index = o->table[0], value = word_of(o->into, o->x[1]);
     const storage flat = {.base = (char *)e->work, .item = o->a->in->item, .rows = 1};
     const box source = line_box(&flat, limit), result = line_box(&flat, count);
     const place start = {(char *)e->work, 0}, picked = {(char *)e->work + 4 * limit, 0};

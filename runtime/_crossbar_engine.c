@@ -33,7 +33,8 @@ static int type_of(const Py_buffer *view) {
     const char *format = view->format ? view->format : "B";
     if (*format == '<' || *format == '=' || *format == '@') format++;
     if (view->itemsize == 1) return *format == 'b' ? S8 : *format == 'B' ? U8 : OTHER;
-    return view->itemsize == 4 && strchr("il", *format) ? S32 : OTHER;
+    if (view->itemsize != 4) return OTHER;
+    return strchr("il", *format) ? S32 : *format == 'f' ? F32 : OTHER;
 }
 
 /* The next writable view of `axes` axes, none of which is empty; NULL with an exception. */

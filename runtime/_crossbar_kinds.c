@@ -41,6 +41,10 @@ static const struct {
     {"matmul", INTO | A | B, prepare_matmul, run_matmul},
     {"softmax", INTO | A, prepare_softmax, run_softmax},
     {"layernorm", INTO | A, prepare_layernorm, run_layernorm},
+    {"function", INTO | A, prepare_function, run_function},
+    {"reduce", INTO | A, prepare_reduce, run_reduce},
+    {"fsoftmax", INTO | A, prepare_fsoftmax, run_fsoftmax},
+    {"flayernorm", INTO | A, prepare_flayernorm, run_flayernorm},
     {"pool", INTO | A, prepare_pool, run_pool},
 };
 enum { KIND_COUNT = sizeof KINDS / sizeof *KINDS };

@@ -53,6 +53,15 @@ ALWAYS void requantize_s32(const int32_t *restrict sums, const int32_t *restrict
     }
 }
 
+ALWAYS void requantize_f32(const int32_t *restrict sums, const int32_t *restrict bias,
+                           const float *restrict scale, char *restrict into, Py_ssize_t n, int low,
+                           int high, int zero) {
+    float *to = (float *)into;
+    (void)low, (void)high, (void)zero;
+    for (Py_ssize_t i = 0; i < n; i++)
+        to[i] = (float)(int32_t)((uint32_t)sums[i] + (uint32_t)bias[i]) * scale[i];
+}
+
 #define DEQUANTIZE(name, type)                                                                    \
     ALWAYS void name(const char *from, float *restrict real, Py_ssize_t n, float scale,           \
                      int zero) {                                                                  \
@@ -64,6 +73,12 @@ DEQUANTIZE(dequantize_s8, int8_t)
 DEQUANTIZE(dequantize_u8, uint8_t)
 DEQUANTIZE(dequantize_s32, int32_t)
 
+ALWAYS void dequantize_f32(const char *from, float *restrict real, Py_ssize_t n, float scale,
+                           int zero) {
+    (void)scale, (void)zero;
+    memcpy(real, from, (size_t)n * sizeof *real);
+}
+
 #define COMBINE(name, expression)                                                                 \
     ALWAYS void name(float *restrict a, const float *restrict b, Py_ssize_t n) {                  \
         for (Py_ssize_t i = 0; i < n; i++) a[i] = expression;                                     \
@@ -71,8 +86,11 @@ DEQUANTIZE(dequantize_s32, int32_t)
 COMBINE(add, a[i] + b[i])
 COMBINE(sub, a[i] - b[i])
 COMBINE(mul, a[i] * b[i])
-COMBINE(max, a[i] > b[i] ? a[i] : b[i])
-COMBINE(min, a[i] < b[i] ? a[i] : b[i])
+/* What is no number wins, as in NumPy. */
+COMBINE(max, a[i] > b[i] || a[i] != a[i] ? a[i] : b[i])
+COMBINE(min, a[i] < b[i] || a[i] != a[i] ? a[i] : b[i])
+COMBINE(divide, a[i] / b[i])
+COMBINE(power, (float)pow((double)a[i], (double)b[i]))
 
 #define QUANTIZE(name, type)                                                                      \
     ALWAYS void name(const float *restrict real, char *restrict into, Py_ssize_t n, float scale,  \
@@ -88,6 +106,12 @@ ALWAYS void quantize_s32(const float *restrict real, char *restrict into, Py_ssi
                          int low, int high, int zero) {
     int32_t *to = (int32_t *)into;
     for (Py_ssize_t i = 0; i < n; i++) to[i] = finish_s32(real[i] / scale, low, high, zero, 0);
+}
+
+ALWAYS void quantize_f32(const float *restrict real, char *restrict into, Py_ssize_t n, float scale,
+                         int low, int high, int zero) {
+    (void)scale, (void)low, (void)high, (void)zero;
+    memcpy(into, real, (size_t)n * sizeof *real);
 }
 
 ALWAYS void accumulate(int32_t *into, const int32_t *from, Py_ssize_t n) {
@@ -166,17 +190,22 @@ CENTER(center_u8, uint8_t)
     REQUANTIZE_AT(level, attribute, requantize_s8)                                                \
     REQUANTIZE_AT(level, attribute, requantize_u8)                                                \
     REQUANTIZE_AT(level, attribute, requantize_s32)                                               \
+    REQUANTIZE_AT(level, attribute, requantize_f32)                                               \
     DEQUANTIZE_AT(level, attribute, dequantize_s8)                                                \
     DEQUANTIZE_AT(level, attribute, dequantize_u8)                                                \
     DEQUANTIZE_AT(level, attribute, dequantize_s32)                                               \
+    DEQUANTIZE_AT(level, attribute, dequantize_f32)                                               \
     COMBINE_AT(level, attribute, add)                                                             \
     COMBINE_AT(level, attribute, sub)                                                             \
     COMBINE_AT(level, attribute, mul)                                                             \
     COMBINE_AT(level, attribute, max)                                                             \
     COMBINE_AT(level, attribute, min)                                                             \
+    COMBINE_AT(level, attribute, divide)                                                          \
+    COMBINE_AT(level, attribute, power)                                                           \
     QUANTIZE_AT(level, attribute, quantize_s8)                                                    \
     QUANTIZE_AT(level, attribute, quantize_u8)                                                    \
     QUANTIZE_AT(level, attribute, quantize_s32)                                                   \
+    QUANTIZE_AT(level, attribute, quantize_f32)                                                   \
     AT(level, attribute, accumulate, (int32_t *t, const int32_t *f, Py_ssize_t n), t, f, n)       \
     AT(level, attribute, flip, (uint8_t *b, Py_ssize_t n), b, n)                                  \
     REDUCE_AT(level, attribute, max_s8)                                                           \
@@ -188,10 +217,14 @@ CENTER(center_u8, uint8_t)
     CENTER_AT(level, attribute, center_s8)                                                        \
     CENTER_AT(level, attribute, center_u8)                                                        \
     static const row_kernels kernels_##level = {                                                  \
-        {requantize_s8_##level, requantize_u8_##level, requantize_s32_##level},                   \
-        {dequantize_s8_##level, dequantize_u8_##level, dequantize_s32_##level},                   \
-        {add_##level, sub_##level, mul_##level, max_##level, min_##level},                        \
-        {quantize_s8_##level, quantize_u8_##level, quantize_s32_##level},                         \
+        {requantize_s8_##level, requantize_u8_##level, requantize_s32_##level,                    \
+         requantize_f32_##level},                                                                 \
+        {dequantize_s8_##level, dequantize_u8_##level, dequantize_s32_##level,                    \
+         dequantize_f32_##level},                                                                 \
+        {add_##level, sub_##level, mul_##level, max_##level, min_##level, divide_##level,         \
+         power_##level},                                                                          \
+        {quantize_s8_##level, quantize_u8_##level, quantize_s32_##level,                          \
+         quantize_f32_##level},                                                                   \
         accumulate_##level,                                                                       \
         flip_##level,                                                                             \
         {max_s8_##level, max_u8_##level, sum_s8_##level, sum_u8_##level},                         \

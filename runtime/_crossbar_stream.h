@@ -8,6 +8,7 @@
  * _crossbar_windows.c  products with a matrix, and pools
  * _crossbar_matmul.c   products of two computed matrices
  * _crossbar_normalize.c softmax, layer normalization
+ * _crossbar_real.c     functions, reductions and normalizations of float32 rows
  * _crossbar_box.c      regions of buffers: where their rows stand, and how they are copied
  * _crossbar_rows.c     arithmetic on a run of elements, at the level of the CPU
  */
@@ -18,11 +19,12 @@
 #include <math.h>
 
 enum { ARGUMENTS = 8, CODE_FIELDS = 4 + ARGUMENTS, BOX_FIELDS = 14 };
-enum { S8, U8, S32, OTHER }; /* types of elements */
+enum { S8, U8, S32, F32, OTHER }; /* types of elements */
 enum { CHUNK = 512 };         /* elements whose real values are held at once */
 enum { MAX_NORMALIZED = 1 << 22 }; /* channels: times 2 * 255 they fit 32 bits */
-/* Of results, by type; of s32 the largest that float32 holds. */
-static const int LOW[] = {-128, 0, INT32_MIN}, HIGH[] = {127, 255, INT32_MAX - 127};
+/* Of results, by type; of s32 the largest that float32 holds. Of F32 nobody asks. */
+static const int LOW[] = {-128, 0, INT32_MIN, 0}, HIGH[] = {127, 255, INT32_MAX - 127, 0};
+enum { COMBINATIONS = 7 }; /* add sub mul max min div pow */
 enum { MAX_SIZE = 1 << 30 }; /* of any axis, kernel or factor: products of two fit 64 bits */
 
 /* `constant` plus the terms first..first+count of the engine. */
@@ -117,14 +119,14 @@ struct engine {
     PyThreadState *thread;     /* while the GIL is released */
 };
 
-/* Arithmetic on n elements; types are S8, U8, S32. Results of requantization and of `quantize`
- * stay in low..high, with the zero point in. */
+/* Arithmetic on n elements; types are S8, U8, S32, F32. Results of requantization and of `quantize`
+ * stay in low..high, with the zero point in; F32 ones are what they are. */
 typedef struct row_kernels {
-    void (*requantize[3])(const int32_t *sums, const int32_t *bias, const float *scale, char *into,
+    void (*requantize[4])(const int32_t *sums, const int32_t *bias, const float *scale, char *into,
                           Py_ssize_t n, int low, int high, int zero);
-    void (*dequantize[3])(const char *from, float *real, Py_ssize_t n, float scale, int zero);
-    void (*combine[5])(float *a, const float *b, Py_ssize_t n); /* add sub mul max min */
-    void (*quantize[3])(const float *real, char *into, Py_ssize_t n, float scale, int low, int high,
+    void (*dequantize[4])(const char *from, float *real, Py_ssize_t n, float scale, int zero);
+    void (*combine[COMBINATIONS])(float *a, const float *b, Py_ssize_t n);
+    void (*quantize[4])(const float *real, char *into, Py_ssize_t n, float scale, int low, int high,
                         int zero);
     void (*accumulate)(int32_t *into, const int32_t *from, Py_ssize_t n);
     void (*flip)(uint8_t *bytes, Py_ssize_t n);
@@ -195,6 +197,12 @@ KIND(matmul);
 /* _crossbar_normalize.c */
 KIND(softmax);
 KIND(layernorm);
+
+/* _crossbar_real.c */
+KIND(function);
+KIND(reduce);
+KIND(fsoftmax);
+KIND(flayernorm);
 
 /* _crossbar_windows.c */
 KIND(mvm);

@@ -12,6 +12,7 @@ from typing import Any
 from isa.catalog import (
     Accumulate,
     Add,
+    Div,
     LayerNorm,
     Lookup,
     Lrn,
@@ -21,10 +22,25 @@ from isa.catalog import (
     MaxPool,
     Min,
     Mul,
+    Pow,
     Requant,
     Softmax,
     Sub,
     SumPool,
+)
+from isa.catalog_float import (
+    Convert,
+    Exp,
+    FloatLayerNorm,
+    FloatSoftmax,
+    Log,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceSum,
+    Reduction,
+    Sqrt,
+    Tanh,
 )
 from isa.instruction import Instruction
 from runtime.core_view import CoreView
@@ -35,6 +51,7 @@ ADD, MULTIPLY = ("vector_add", 1), ("vector_multiply", 1)
 DIVIDE, TABLE = ("vector_divide", 1), ("vector_table", 1)
 _DEQUANTIZE = (ADD, MULTIPLY)  # subtract the zero point, multiply by the scale
 _QUANTIZE = (DIVIDE, ADD)  # divide by the scale, round and add the zero point
+_COMPARE = ("pool_compare", 1)
 
 _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Accumulate: lambda i: (ADD,),
@@ -46,6 +63,9 @@ _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Max: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, ("pool_compare", 1), *_QUANTIZE),
     Min: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, ("pool_compare", 1), *_QUANTIZE),
     Mul: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, MULTIPLY, *_QUANTIZE),
+    Div: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, DIVIDE, *_QUANTIZE),
+    # the power of a logarithm: two tables and a product
+    Pow: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, TABLE, MULTIPLY, TABLE, *_QUANTIZE),
     MaxPool: lambda i: (("pool_compare", _others(i)),),
     SumPool: lambda i: (("vector_add", _others(i)),),
     # the largest element and the distance to it, the power (a table), the sum, the quotient
@@ -63,10 +83,24 @@ _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
         DIVIDE,
         *_QUANTIZE,
     ),
+    Convert: lambda i: (*_DEQUANTIZE, *_QUANTIZE),
+    **dict.fromkeys((Exp, Log, Sqrt, Tanh), lambda i: (*_DEQUANTIZE, TABLE, *_QUANTIZE)),
+    # the largest element and the distance to it, the power (a table), the sum, the quotient
+    FloatSoftmax: lambda i: (*_DEQUANTIZE, _COMPARE, ADD, TABLE, ADD, DIVIDE, *_QUANTIZE),
+    # the sum and the distance, the square and its sum, the quotient, gain and offset
+    FloatLayerNorm: lambda i: (
+        *_DEQUANTIZE, ADD, ADD, MULTIPLY, ADD, DIVIDE, MULTIPLY, ADD, *_QUANTIZE,
+    ),
+}  # fmt: skip
+_REDUCTIONS: dict[type[Instruction], Steps] = {  # what each channel of the source takes
+    ReduceSum: (ADD,),
+    ReduceMean: (ADD,),
+    ReduceMax: (_COMPARE,),
+    ReduceMin: (_COMPARE,),
 }
 
 
-VECTOR_CLASSES = (*_LANES, MatMul)
+VECTOR_CLASSES = (*_LANES, MatMul, *_REDUCTIONS)
 
 
 def lane_steps(view: CoreView, i: Instruction) -> Steps:
@@ -74,6 +108,10 @@ def lane_steps(view: CoreView, i: Instruction) -> Steps:
     if isinstance(i, MatMul):
         terms = view.shape(i.a)[2]
         return (("vector_multiply", terms), ("vector_add", terms), MULTIPLY, ADD)
+    if isinstance(i, Reduction):
+        channels = view.shape(i.source)[2]
+        each = (*_DEQUANTIZE, *_REDUCTIONS[type(i)])
+        return (*((name, channels * count) for name, count in each), DIVIDE, *_QUANTIZE)
     return _LANES[type(i)](i)
 
 

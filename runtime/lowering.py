@@ -19,6 +19,7 @@ from isa.catalog import (
     Accumulate,
     Add,
     Copy,
+    Div,
     Elementwise,
     Fill,
     Gather,
@@ -31,6 +32,7 @@ from isa.catalog import (
     Min,
     Mul,
     Mvm,
+    Pow,
     Recv,
     Requant,
     Send,
@@ -38,6 +40,15 @@ from isa.catalog import (
     Store,
     Sub,
     SumPool,
+)
+from isa.catalog_float import (
+    FUNCTIONS,
+    REDUCTIONS,
+    FloatLayerNorm,
+    FloatSoftmax,
+    Function,
+    Real,
+    Reduction,
 )
 from isa.instruction import Instruction
 from isa.numerics import limits
@@ -155,14 +166,12 @@ def recv(bind: Binder, i: Recv, constants: Constants) -> Operation | None:
 @lowers(Fill)
 def fill(bind: Binder, i: Fill, constants: Constants) -> Operation | None:
     into = bind.box(i.into)
-    return Operation("fill", into, numbers=(i.value,)) if into.dtype.kind != "f" else None
+    return Operation("fill", into, numbers=(i.value,))
 
 
 @lowers(Gather)
 def gather(bind: Binder, i: Gather, constants: Constants) -> Operation | None:
     into, source = bind.box(i.into), bind.box(i.source)
-    if into.dtype.kind == "f":
-        return None
     index = constants.tables.number(i.index, lambda: bind.tables[i.index])
     return Operation("gather", into, source, numbers=(index, i.value))
 
@@ -190,7 +199,7 @@ def _spread(table: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(np.broadcast_to(table, shape))
 
 
-_OPERATIONS = (Add, Sub, Mul, Max, Min)  # in the order of `combine` in _crossbar_stream.h
+_OPERATIONS = (Add, Sub, Mul, Max, Min, Div, Pow)  # in the order of COMBINATIONS of C
 
 
 @lowers(*_OPERATIONS)
@@ -206,7 +215,7 @@ def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | N
 @lowers(Lut)
 def lut(bind: Binder, i: Lut, constants: Constants) -> Operation | None:
     into, source, values = bind.box(i.into), bind.box(i.source), bind.tables[i.table]
-    if not _apart(into, source) or values.dtype != into.dtype or into.dtype.itemsize != 1:
+    if not _apart(into, source) or values.dtype != into.dtype:
         return None
     first = limits(source.dtype)[0]  # the byte pattern itself is the index
     table = constants.tables.number((i.table, first), lambda: np.roll(values, first, axis=-1))
@@ -267,3 +276,44 @@ def pool(bind: Binder, i: MaxPool | SumPool, constants: Constants) -> Operation 
         return None
     numbers = (int(isinstance(i, SumPool)), *i.kernel, i.stride, *i.dilation)
     return Operation("pool", into, source, numbers=numbers)
+
+
+@lowers(*FUNCTIONS)
+def function(bind: Binder, i: Function, constants: Constants) -> Operation | None:
+    return _real(bind, i, constants, "function", FUNCTIONS.index(type(i)))
+
+
+@lowers(*REDUCTIONS)
+def reduction(bind: Binder, i: Reduction, constants: Constants) -> Operation | None:
+    return _real(bind, i, constants, "reduce", REDUCTIONS.index(type(i)))
+
+
+@lowers(FloatSoftmax)
+def float_softmax(bind: Binder, i: FloatSoftmax, constants: Constants) -> Operation | None:
+    return _real(bind, i, constants, "fsoftmax")
+
+
+@lowers(FloatLayerNorm)
+def float_layer_norm(bind: Binder, i: FloatLayerNorm, constants: Constants) -> Operation | None:
+    tables = [
+        constants.tables.number(name, partial(bind.tables.__getitem__, name))
+        for name in (i.gain, i.offset)
+    ]
+    return _real(bind, i, constants, "flayernorm", 0, i.epsilon, *tables)
+
+
+def _real(
+    bind: Binder,
+    i: Real | FloatLayerNorm,
+    constants: Constants,
+    kind: str,
+    which: int = 0,
+    epsilon: float = 0.0,
+    *tables: int,
+) -> Operation | None:
+    """An operation of _crossbar_real.c; ``which`` of its kind, in the order of the catalog."""
+    into, source = bind.box(i.into), bind.box(i.source)
+    if not _apart(into, source) or not _small(i.zero_a, i.zero):
+        return None
+    scales = _reals(constants, i.scale_a, i.scale, epsilon)
+    return Operation(kind, into, source, numbers=(which, i.zero_a, i.zero, scales, *tables))

@@ -14,7 +14,7 @@ import numpy as np
 from isa.diagnostics import Findings
 from isa.program import DTYPES, Program, Tensor
 from isa.target import Target
-from runtime import execute, host, normalize, vector
+from runtime import execute, host, normalize, real, vector
 from runtime.binding import Programmed
 from runtime.counters import Counters, count_program
 from runtime.input_zeros import counting_crossbars, fires_skipped
@@ -25,7 +25,13 @@ from runtime.regions import Array
 from runtime.state import State
 
 STATE_BYTES = 1 << 28  # buffers and queues of all images that run in lockstep
-EXECUTOR_MODULES = (execute, host, vector, normalize)  # importing them fills binding.EXECUTORS
+EXECUTOR_MODULES = (
+    execute,
+    host,
+    vector,
+    normalize,
+    real,
+)  # importing them fills binding.EXECUTORS
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from isa.catalog import (
     Accumulate,
     Add,
+    Div,
     Elementwise,
     Lookup,
     Lut,
@@ -17,12 +18,13 @@ from isa.catalog import (
     MaxPool,
     Min,
     Mul,
+    Pow,
     Requant,
     Sub,
     SumPool,
 )
 from isa.diagnostics import Diagnostic, PimError
-from isa.numerics import dequantize, limits, quantize, requantize
+from isa.numerics import Float32, dequantize, limits, quantize, requantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array
 
@@ -105,10 +107,16 @@ def _no_such_row(i: Lookup, number: int, rows: int) -> Diagnostic:
     )
 
 
-_BINARY = {
+def _power(a: Float32, b: Float32, out: Float32) -> None:
+    np.copyto(out, np.power(a.astype(np.float64), b), casting="same_kind")
+
+
+_BINARY: dict[type[Elementwise], Callable[..., object]] = {
     Add: np.add,
     Sub: np.subtract,
     Mul: np.multiply,
+    Div: np.divide,
+    Pow: _power,
     Max: np.maximum,
     Min: np.minimum,
 }
@@ -124,8 +132,10 @@ def binary(bind: Binder, i: Elementwise) -> Action:
     def action() -> bool:
         a = dequantize(left(), i.scale_a, i.zero_a)
         b = dequantize(right(), i.scale_b, i.zero_b)
-        operation(a, b, out=a)
-        write(quantize(a, i.scale, i.zero, dtype))
+        with np.errstate(all="ignore"):
+            operation(a, b, out=a)
+            held = quantize(a, i.scale, i.zero, dtype)
+        write(held)
         return True
 
     return action

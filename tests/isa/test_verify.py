@@ -347,6 +347,43 @@ def test_every_code_of_the_verifier_is_provoked() -> None:
     assert set(VERIFIER) - provoked == {"V423", "V425", "V427"}  # all in tests of their own
 
 
+FLOATS = """.pim 1
+.table g f32[2] = [1 1]
+.input  x s8[1, 3, 2] of="x" shape=[1 3 2] order=[0 1 2] scale=0.5
+.output y f32[1, 3, 2] of="y" shape=[1 3 2] order=[0 1 2]
+.core 0 "floats"
+  .buffer a s8[1, 3, 2] @0x0000
+  .buffer b f32[1, 3, 2] @0x0008
+  .buffer c f32[1, 3, 1] @0x0020
+    load       a, x
+    exp        b, a, scale_a=0.5
+    reducesum  c, b
+    div        b, b, c
+    flayernorm b, b, g, g, epsilon=0.001
+    store      y, b
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new", "says"),
+    [
+        ("V403", "reducesum  c, b", "softmax b, b, g", "b is f32, expected s8 or u8"),
+        ("V404", "reducesum  c", "reducesum  b", "expected [1, 3, 1]"),
+        ("V404", "exp        b", "exp        c", "the shapes have to be equal"),
+        ("V404", ".table g f32[2] = [1 1]", ".table g f32[1] = [1]", "g is [1], expected [2]"),
+        ("V406", "scale_a=0.5", "scale_a=0.5, zero=3", "zero=3 has no meaning: b holds f32"),
+        ("V406", "div        b, b, c", "div b, b, c, scale_b=2", "scale_b=2.0 has no meaning"),
+        ("V406", "scale_a=0.5", "scale_a=0.5, zero_a=-200", "zero_a=-200 is no s8"),
+    ],
+)
+def test_wrong_floats_are_found(code: str, old: str, new: str, says: str) -> None:
+    assert render(verify_text(FLOATS)) == ""
+    assert FLOATS.count(old) == 1
+    text = render(verify_text(FLOATS.replace(old, new)))
+    assert code in text
+    assert says in text.replace("`", "").replace('"', "")
+
+
 def test_check_raises_all_findings_at_once() -> None:
     text = TWO_CORES.replace("conv1, rows", "conv2, rows").replace("row, relu", "row, relo")
     program, source = parse_with_source(text)

@@ -19,6 +19,7 @@ from isa.catalog import (
     Add,
     Const,
     Copy,
+    Div,
     Elementwise,
     Fill,
     Gather,
@@ -31,6 +32,7 @@ from isa.catalog import (
     Min,
     Mul,
     Mvm,
+    Pow,
     Recv,
     Requant,
     Send,
@@ -39,6 +41,7 @@ from isa.catalog import (
     Sub,
     SumPool,
 )
+from isa.catalog_float import FLOAT_CLASSES
 from isa.matrix import BlockMatrix
 from isa.operands import Affine, Region, Span
 from isa.program import Channel, Loop, Matrix
@@ -71,7 +74,7 @@ def sizes(d: Draft) -> tuple[int, int, int]:
 def test_requant_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
     _, columns, channels = shape = sizes(d)
-    dtype = d.pick(np.int8, np.uint8, np.int32)
+    dtype = d.pick(np.int8, np.uint8, np.int32, np.float32)
     tables = ((channels,), (1,), (1, channels), (columns, channels), (columns, 1), ())
     bias = d.table(d.integers(np.int32, d.pick(*tables)) >> d.pick(0, 8, 24))
     scale = d.rng.normal(0, 10.0 ** d.rng.integers(-9, 3), d.pick(*tables)).astype(np.float32)
@@ -81,23 +84,23 @@ def test_requant_equals_python(target: Target, seed: int, images: int, level: in
     d.values[source.name] >>= d.pick(0, 8, 16, 24)
     if dtype is np.int32 and d.pick(True, False):
         into = source
-    zero = int(d.integers(dtype, ())) >> d.pick(0, 16)
+    zero = d.zero(dtype, d.pick(0, 16))
     d.body.append(Requant(into, source, bias, d.table(scale), zero))
     d.check(target, level, calls=int(into is source or not -(1 << 15) <= zero < 1 << 15))
 
 
-@pytest.mark.parametrize("cls", [Add, Sub, Mul, Max, Min])
+@pytest.mark.parametrize("cls", [Add, Sub, Mul, Div, Pow, Max, Min])
 @cases
 def test_arithmetic_equals_python(
     target: Target, cls: type[Elementwise], seed: int, images: int, level: int
 ) -> None:
     d = draft(seed, images)
     rows, columns, channels = shape = sizes(d)
-    types = [d.pick(np.int8, np.uint8, np.int32) for _ in "ab"]
-    dtype = d.pick(np.int8, np.uint8, np.int32)
+    types = [d.pick(np.int8, np.uint8, np.int32, np.float32) for _ in "ab"]
+    dtype = d.pick(np.int8, np.uint8, np.int32, np.float32)
     shift = d.pick(16, 16, 0)
-    zeros = [int(d.integers(t, ())) >> shift * (t is np.int32) for t in (*types, dtype)]
-    scales = [float(np.float32(s)) for s in 10.0 ** d.rng.uniform(-4, 1, 3)]
+    zeros = [d.zero(t, shift) for t in (*types, dtype)]
+    scales = [d.scale(t) for t in (*types, dtype)]
     into, a = d.region(dtype, shape), d.region(types[0], shape)
     if types[0] is dtype and d.pick(True, False):
         a = into  # in place
@@ -111,7 +114,7 @@ def test_arithmetic_equals_python(
 def test_lut_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
     shape = sizes(d)
-    types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8)
+    types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8, np.int32, np.float32)
     table = d.table(d.integers(types[1], d.pick((256,), (shape[2], 256))))
     source, into = d.region(types[0], shape), d.region(types[1], shape)
     if types[0] is types[1] and d.pick(True, False):
@@ -131,19 +134,19 @@ def test_accumulate_equals_python(target: Target, seed: int, images: int, level:
 @cases
 def test_fill_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
-    dtype = d.pick(np.int8, np.uint8, np.int32)
-    d.body.append(Fill(d.region(dtype, sizes(d)), int(d.integers(dtype, ()))))
+    dtype = d.pick(np.int8, np.uint8, np.int32, np.float32)
+    d.body.append(Fill(d.region(dtype, sizes(d)), d.zero(dtype)))
     d.check(target, level)
 
 
 @cases
 def test_gather_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
-    dtype = d.pick(np.int8, np.uint8, np.int32)
+    dtype = d.pick(np.int8, np.uint8, np.int32, np.float32)
     source, into = sizes(d), sizes(d)
     index = d.rng.integers(-1, np.prod(source), np.prod(into)).astype(np.int32)
     regions = d.region(dtype, into), d.region(dtype, source)
-    d.body.append(Gather(*regions, d.table(index), int(d.integers(dtype, ()))))
+    d.body.append(Gather(*regions, d.table(index), d.zero(dtype)))
     d.check(target, level)
 
 
@@ -270,7 +273,8 @@ def test_products_equal_python(
 
 def test_each_lowered_instruction_is_compared_here() -> None:
     compared = {Requant, Add, Sub, Mul, Max, Min, Lut, Accumulate, Fill, Copy, Load, Store}
-    compared |= {Send, Recv, MaxPool, SumPool, Mvm, Gather, MatMul, Softmax, LayerNorm}
+    compared |= {Send, Recv, MaxPool, SumPool, Mvm, Gather, MatMul, Softmax, LayerNorm, Div, Pow}
+    compared |= set(FLOAT_CLASSES)  # in test_real.py
     assert set(LOWERINGS) == compared
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.engine import run_one
 
 from isa.catalog import (
     Accumulate,
@@ -33,15 +33,13 @@ from isa.catalog import (
     SumPool,
 )
 from isa.diagnostics import PimError
-from isa.instruction import Instruction
 from isa.operands import Affine, Region, Span, region
-from isa.program import DTYPES, Buffer, Core, Loop, Program, Table, Tensor
+from isa.program import Buffer, Core, Loop, Program, Tensor
 from isa.target import Target, load_target
 from runtime.machine import Machine
 
 seeds = given(seed=st.integers(0, 2**32 - 1))
 f32 = np.float32
-NAMES = {np.dtype(d): name for name, d in DTYPES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -55,42 +53,6 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIMC_KERNEL", request.param)
         yield
-
-
-def run_one(
-    target: Target,
-    instruction: Instruction,
-    inputs: dict[str, np.ndarray],
-    into: np.ndarray,
-    tables: dict[str, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Load ``inputs`` [images, rows, columns, channels] and ``into``, execute, return ``into``."""
-    everything = {**inputs, "into": into}
-    tensors, buffers, loads = [], [], []
-    for name, values in everything.items():
-        shape, dtype = values.shape[1:], NAMES[values.dtype]
-        tensors.append(Tensor("input", f"in_{name}", dtype, shape, name, shape, (0, 1, 2)))
-        buffers.append(Buffer(name, dtype, shape, 0))
-        loads.append(Load(Region(name), Region(f"in_{name}")))
-    out = replace(tensors[-1], role="output", name="out")
-    program = Program(
-        "tiny",
-        "",
-        (*tensors, out),
-        tuple(Table(n, NAMES[v.dtype], v) for n, v in (tables or {}).items()),
-        (),
-        (
-            Core(
-                0,
-                "",
-                (),
-                tuple(buffers),
-                (*loads, instruction, Store(Region("out"), Region("into"))),
-            ),
-        ),
-    )
-    feeds = {f"in_{name}": values for name, values in everything.items()}
-    return Machine(program, target).run(feeds).outputs["out"]
 
 
 def random(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

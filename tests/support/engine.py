@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from isa.catalog import (
-    Load,
-    Store,
-)
+from isa.catalog import Load, Store
+from isa.instruction import Instruction
 from isa.operands import Affine, Region, Span
 from isa.program import DTYPES, Buffer, Channel, Core, Loop, Matrix, Program, Table, Tensor
 from isa.target import Target
@@ -22,6 +20,7 @@ from runtime.streams import PythonEngine
 
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 TURNS = 4
+ODD = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38)
 
 
 @dataclass
@@ -38,8 +37,24 @@ class Draft:
     matrices: list[Matrix] = field(default_factory=list)
 
     def integers(self, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Any values of a type; of float32 small and large ones, zeros and infinities."""
+        if np.dtype(dtype).kind == "f":
+            values = self.rng.normal(0, 10.0 ** self.rng.integers(-3, 3), shape)
+            odd = self.rng.choice(ODD, shape)
+            return np.where(self.rng.random(shape) < 0.02, odd, values).astype(np.float32)
         info = np.iinfo(dtype)
         return self.rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+    def zero(self, dtype: Any, shift: int = 0) -> int:
+        """A zero point; ``shift``: bits by which one of s32 is made smaller."""
+        if np.dtype(dtype).kind == "f":
+            return 0
+        return int(self.integers(dtype, ())) >> shift * (np.dtype(dtype).itemsize > 1)
+
+    def scale(self, dtype: Any) -> float:
+        """A scale that float32 holds; numbers of float32 have none."""
+        drawn = float(np.float32(10.0 ** self.rng.uniform(-4, 1)))
+        return 1.0 if np.dtype(dtype).kind == "f" else drawn
 
     def pick(self, *options: Any) -> Any:
         return options[int(self.rng.integers(len(options)))]
@@ -91,7 +106,8 @@ class Draft:
         assert isinstance(engine, Engine)
         assert engine.calls == calls
         for name, values in expected.outputs.items():
-            assert np.array_equal(found.outputs[name], values), name
+            equal_nan = values.dtype.kind == "f"
+            assert np.array_equal(found.outputs[name], values, equal_nan=equal_nan), name
         assert found.counters == expected.counters  # saturations among them
 
 
@@ -110,3 +126,39 @@ def machine_of(program: Program, target: Target, kernel: str, level: int | str =
 
 def draft(seed: int, images: int) -> Draft:
     return Draft(np.random.default_rng(seed), images)
+
+
+def run_one(
+    target: Target,
+    instruction: Instruction,
+    inputs: dict[str, np.ndarray],
+    into: np.ndarray,
+    tables: dict[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Load ``inputs`` [images, rows, columns, channels] and ``into``, execute, return ``into``."""
+    everything = {**inputs, "into": into}
+    tensors, buffers, loads = [], [], []
+    for name, values in everything.items():
+        shape, dtype = values.shape[1:], NAMES[values.dtype]
+        tensors.append(Tensor("input", f"in_{name}", dtype, shape, name, shape, (0, 1, 2)))
+        buffers.append(Buffer(name, dtype, shape, 0))
+        loads.append(Load(Region(name), Region(f"in_{name}")))
+    out = replace(tensors[-1], role="output", name="out")
+    program = Program(
+        "tiny",
+        "",
+        (*tensors, out),
+        tuple(Table(n, NAMES[v.dtype], v) for n, v in (tables or {}).items()),
+        (),
+        (
+            Core(
+                0,
+                "",
+                (),
+                tuple(buffers),
+                (*loads, instruction, Store(Region("out"), Region("into"))),
+            ),
+        ),
+    )
+    feeds = {f"in_{name}": values for name, values in everything.items()}
+    return Machine(program, target).run(feeds).outputs["out"]
