@@ -378,6 +378,48 @@ class LayerNorm(Instruction):
 
 
 @dataclass(frozen=True)
+class Moments(Instruction):
+    """``into += moments of source``, whole numbers by groups of channels.
+
+    Channel ``g`` of ``into`` [1, 3, G] is for the channels ``g * C / G`` to ``(g + 1) * C / G`` of
+    ``source``, all rows and columns of it. Column 0 gets their sum; columns 1 and 2 the sum of
+    their squares, ``high * 2^24 + low`` with ``low`` from 0 to 2^24 - 1.
+    """
+
+    mnemonic = "moments"
+    unit = "vector"
+    reads = ("into", "source")
+    writes = ("into",)
+    into: Region
+    source: Region
+
+
+@dataclass(frozen=True)
+class GroupNorm(Instruction):
+    """``into = sat(rint((d / root * gain + offset) / scale) + zero)`` by groups of channels.
+
+    ``d = f32(count * source - S)`` and ``root = sqrt(f32(count * Q - S^2) + epsilon)``, where
+    ``S`` and ``Q`` are what `moments` has made of the ``count`` elements of the channel's group:
+    scale and zero point of the source cancel. gain, offset: f32 tables that broadcast to [W, C].
+    epsilon: the model's, times ``(count / source scale)^2``.
+    """
+
+    mnemonic = "groupnorm"
+    unit = "vector"
+    reads = ("source", "moments")
+    writes = ("into",)
+    into: Region
+    source: Region
+    moments: Region
+    gain: TableRef
+    offset: TableRef
+    count: int = 1
+    epsilon: float = 1.0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
 class MatMul(Instruction):
     """``into[w, o] = sat(rint(f32(s) * scale) + zero)``, the product of two computed matrices.
 
@@ -423,9 +465,11 @@ class Lrn(Instruction):
     zero: int = 0
 
 
+MOST_COUNTED = 2**23  # elements of a group: sums of so many fit 32 bits, products 64
+
 _CLASSES: tuple[type[Instruction], ...] = (
     Load, Store, Host, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
     Lookup, Add, Sub, Mul, Div, Pow, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
-    *FLOAT_CLASSES,
+    Moments, GroupNorm, *FLOAT_CLASSES,
 )  # fmt: skip
 CATALOG: dict[str, type[Instruction]] = {cls.mnemonic: cls for cls in _CLASSES}

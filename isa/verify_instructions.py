@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isa.catalog import (
+    MOST_COUNTED,
     Accumulate,
     Add,
     Const,
@@ -17,6 +19,7 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
+    GroupNorm,
     Host,
     LayerNorm,
     Load,
@@ -27,6 +30,7 @@ from isa.catalog import (
     Max,
     MaxPool,
     Min,
+    Moments,
     Mul,
     Mvm,
     Pow,
@@ -239,16 +243,22 @@ def _requant(site: Site, i: Requant) -> None:
     if scale is not None and not np.isfinite(scale.astype(np.float64)).all():
         site.error("V406", f"table {quoted(i.scale)} has a scale that is not finite",
                    name_text(i.scale))  # fmt: skip
-    for name, table in ((i.bias, site.table(i.bias, "s32")), (i.scale, scale)):
-        if table is None or into is None:
-            continue
-        wanted = into.shape[1:]
-        fits = table.ndim <= 2 and all(
-            size in (1, whole) for size, whole in zip(table.shape[::-1], wanted[::-1], strict=False)
-        )
-        if not fits:
-            message = f"table {quoted(name)} {list(table.shape)} does not broadcast to "
-            site.error("V404", f"{message}{list(wanted)} [columns, channels]", name_text(name))
+    _broadcasts(site, i.bias, site.table(i.bias, "s32"))
+    _broadcasts(site, i.scale, scale)
+
+
+def _broadcasts(site: Site, name: str, table: NDArray[np.generic] | None) -> None:
+    """A table has a number for each column and channel written, or one for several."""
+    into = site.region("into")
+    if table is None or into is None:
+        return
+    wanted = into.shape[1:]
+    fits = table.ndim <= 2 and all(
+        size in (1, whole) for size, whole in zip(table.shape[::-1], wanted[::-1], strict=False)
+    )
+    if not fits:
+        message = f"table {quoted(name)} {list(table.shape)} does not broadcast to "
+        site.error("V404", f"{message}{list(wanted)} [columns, channels]", name_text(name))
 
 
 @checks(Lut)
@@ -344,6 +354,42 @@ def table_of_shape(site: Site, name: str, dtype: str, shape: tuple[int, ...]) ->
     if table is not None and table.shape != shape:
         message = f"table {quoted(name)} is {list(table.shape)}, expected {list(shape)}"
         site.error("V404", message, name_text(name))
+
+
+@checks(Moments)
+def _moments(site: Site, i: Moments) -> None:
+    typed(site, site.region("source"), BYTES)
+    _held_moments(site, "into")
+
+
+@checks(GroupNorm)
+def _group_norm(site: Site, i: GroupNorm) -> None:
+    into, source = site.region("into"), site.region("source")
+    typed(site, into, BYTES)
+    typed(site, source, BYTES)
+    value_of(site, "zero", into)
+    real(site, "epsilon")
+    real(site, "scale", positive=True)
+    if not 1 <= i.count <= MOST_COUNTED:
+        site.error("V406", f"count={i.count} has to be in 1..{MOST_COUNTED}", f"count={i.count}")
+    _held_moments(site, "moments")
+    for name in (i.gain, i.offset):
+        _broadcasts(site, name, site.table(name, "f32"))
+    if into is not None and source is not None:
+        same_shape(site, into, source)
+
+
+def _held_moments(site: Site, name: str) -> None:
+    """The region with the sums of groups of the source's channels."""
+    held, source = site.region(name), site.region("source")
+    typed(site, held, ("s32",))
+    if held is None or source is None:
+        return
+    rows, columns, groups = held.shape
+    if (rows, columns) != (1, 3) or source.shape[2] % groups:
+        message = f"`{held.text}` {list(held.shape)} does not hold moments of `{source.text}` "
+        hint = "it is [1, 3, groups], and the channels are groups of equal size"
+        site.error("V404", f"{message}{list(source.shape)}", held.text, hint)
 
 
 @checks(MatMul)

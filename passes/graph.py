@@ -155,6 +155,20 @@ class LayerNormNode(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class GroupNormNode(Node):
+    """Normalization of groups of channels over all rows and columns, by `isa.catalog.GroupNorm`.
+
+    groups: of equal size, of neighbours. gain, offset: float32 that broadcast to [rows, columns,
+    channels].
+    """
+
+    groups: int
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False)
 class ProductNode(Node):
     """Product of two computed matrices, row by row: [r, w, k] times [r, k, o] gives [r, w, o].
 

@@ -14,6 +14,7 @@ from passes.base import Pass
 from passes.draft import BufferDraft, CoreDraft, Feed
 from passes.emit import Site, share_of
 from passes.emit_cell import cell_parts, emit_cell
+from passes.emit_groups import emit_group_norm
 from passes.emit_host import emit_host, is_direct_input
 from passes.emit_moves import emit_move
 from passes.emit_rows import emit_rows
@@ -22,6 +23,7 @@ from passes.graph import (
     BinaryNode,
     CellNode,
     Graph,
+    GroupNormNode,
     HostNode,
     LutNode,
     MatrixNode,
@@ -95,6 +97,8 @@ def emit(site: Site) -> None:
         emit_host(site, head)
     elif isinstance(head, CellNode):
         emit_cell(site, head)
+    elif isinstance(head, GroupNormNode):
+        emit_group_norm(site, head)
     else:
         emit_rows(site)
 

@@ -16,6 +16,7 @@ from passes.graph import (
     BinaryNode,
     CellNode,
     Graph,
+    GroupNormNode,
     HostNode,
     LutNode,
     MatrixNode,
@@ -103,7 +104,7 @@ def form_stages(mapping: Mapping, copies: Copies | None = None) -> tuple[Stage, 
 
 def may_replicate(graph: Graph, head: Node) -> bool:
     """Whether copies of a stage can take turns: it has several rows and computes each by itself."""
-    is_whole = isinstance(head, MoveNode | HostNode | CellNode)
+    is_whole = isinstance(head, MoveNode | HostNode | CellNode | GroupNormNode)
     waits = any(name in graph.feedback() for name in head.inputs)
     return graph.values[head.output].shape[0] > 1 and not is_whole and not waits
 

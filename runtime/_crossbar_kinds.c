@@ -45,6 +45,8 @@ static const struct {
     {"reduce", INTO | A, prepare_reduce, run_reduce},
     {"fsoftmax", INTO | A, prepare_fsoftmax, run_fsoftmax},
     {"flayernorm", INTO | A, prepare_flayernorm, run_flayernorm},
+    {"moments", INTO | A, prepare_moments, run_moments},
+    {"groupnorm", INTO | A | B, prepare_groupnorm, run_groupnorm},
     {"pool", INTO | A, prepare_pool, run_pool},
 };
 enum { KIND_COUNT = sizeof KINDS / sizeof *KINDS };

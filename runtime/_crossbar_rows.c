@@ -161,6 +161,33 @@ MOMENTS(moments_u8, uint8_t)
 CENTER(center_s8, int8_t)
 CENTER(center_u8, uint8_t)
 
+/* Each value and its square to the sums of its place. */
+#define SUMS(name, type)                                                                          \
+    ALWAYS void name(const char *from, Py_ssize_t n, int32_t *restrict total,                     \
+                     uint32_t *restrict squares) {                                                \
+        const type *values = (const type *)from;                                                  \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                      \
+            total[i] += values[i];                                                                \
+            squares[i] += (uint32_t)(values[i] * values[i]);                                      \
+        }                                                                                         \
+    }
+SUMS(sums_s8, int8_t)
+SUMS(sums_u8, uint8_t)
+
+/* `f32(count * value - total) / root * gain + offset`; float64 holds the difference. */
+#define STANDARDIZE(name, type)                                                                   \
+    ALWAYS void name(const char *from, float *restrict real, Py_ssize_t n, double count,          \
+                     const double *restrict total, const float *restrict root,                    \
+                     const float *restrict gain, const float *restrict offset) {                  \
+        const type *values = (const type *)from;                                                  \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                      \
+            const float distance = (float)(count * (double)values[i] - total[i]);                 \
+            real[i] = distance / root[i] * gain[i] + offset[i];                                   \
+        }                                                                                         \
+    }
+STANDARDIZE(standardize_s8, int8_t)
+STANDARDIZE(standardize_u8, uint8_t)
+
 /* One body at one level, under its own name. */
 #define AT(level, attribute, name, parameters, ...)                                               \
     attribute static void name##_##level parameters { name(__VA_ARGS__); }
@@ -185,6 +212,12 @@ CENTER(center_u8, uint8_t)
     AT(level, attribute, name,                                                                    \
        (const char *f, float *r, Py_ssize_t n, int c, int t, float d, const float *g,             \
         const float *o), f, r, n, c, t, d, g, o)
+#define SUMS_AT(level, attribute, name)                                                           \
+    AT(level, attribute, name, (const char *f, Py_ssize_t n, int32_t *t, uint32_t *q), f, n, t, q)
+#define STANDARDIZE_AT(level, attribute, name)                                                    \
+    AT(level, attribute, name,                                                                    \
+       (const char *f, float *r, Py_ssize_t n, double c, const double *t, const float *d,         \
+        const float *g, const float *o), f, r, n, c, t, d, g, o)
 
 #define KERNELS(level, attribute)                                                                 \
     REQUANTIZE_AT(level, attribute, requantize_s8)                                                \
@@ -216,6 +249,10 @@ CENTER(center_u8, uint8_t)
     MOMENTS_AT(level, attribute, moments_u8)                                                      \
     CENTER_AT(level, attribute, center_s8)                                                        \
     CENTER_AT(level, attribute, center_u8)                                                        \
+    SUMS_AT(level, attribute, sums_s8)                                                            \
+    SUMS_AT(level, attribute, sums_u8)                                                            \
+    STANDARDIZE_AT(level, attribute, standardize_s8)                                              \
+    STANDARDIZE_AT(level, attribute, standardize_u8)                                              \
     static const row_kernels kernels_##level = {                                                  \
         {requantize_s8_##level, requantize_u8_##level, requantize_s32_##level,                    \
          requantize_f32_##level},                                                                 \
@@ -230,6 +267,8 @@ CENTER(center_u8, uint8_t)
         {max_s8_##level, max_u8_##level, sum_s8_##level, sum_u8_##level},                         \
         {moments_s8_##level, moments_u8_##level},                                                 \
         {center_s8_##level, center_u8_##level},                                                   \
+        {sums_s8_##level, sums_u8_##level},                                                       \
+        {standardize_s8_##level, standardize_u8_##level},                                         \
     };
 
 KERNELS(portable, )

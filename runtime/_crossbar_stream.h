@@ -9,6 +9,7 @@
  * _crossbar_matmul.c   products of two computed matrices
  * _crossbar_normalize.c softmax, layer normalization
  * _crossbar_real.c     functions, reductions and normalizations of float32 rows
+ * _crossbar_groups.c   normalization over the rows and columns of groups of channels
  * _crossbar_box.c      regions of buffers: where their rows stand, and how they are copied
  * _crossbar_rows.c     arithmetic on a run of elements, at the level of the CPU
  */
@@ -25,6 +26,7 @@ enum { MAX_NORMALIZED = 1 << 22 }; /* channels: times 2 * 255 they fit 32 bits *
 /* Of results, by type; of s32 the largest that float32 holds. Of F32 nobody asks. */
 static const int LOW[] = {-128, 0, INT32_MIN, 0}, HIGH[] = {127, 255, INT32_MAX - 127, 0};
 enum { COMBINATIONS = 7 }; /* add sub mul max min div pow */
+enum { MAX_COUNTED = 1 << 23 };    /* elements of a group: a sum of so many fits 32 bits */
 enum { MAX_SIZE = 1 << 30 }; /* of any axis, kernel or factor: products of two fit 64 bits */
 
 /* `constant` plus the terms first..first+count of the engine. */
@@ -134,6 +136,10 @@ typedef struct row_kernels {
     void (*moments[2])(const char *from, Py_ssize_t n, int64_t *total, int64_t *squares);
     void (*center[2])(const char *from, float *real, Py_ssize_t n, int count, int total, float root,
                       const float *gain, const float *offset);
+    void (*sums[2])(const char *from, Py_ssize_t n, int32_t *total, uint32_t *squares);
+    void (*standardize[2])(const char *from, float *real, Py_ssize_t n, double count,
+                           const double *total, const float *root, const float *gain,
+                           const float *offset);
 } row_kernels;
 
 /* _crossbar_rows.c */
@@ -203,6 +209,10 @@ KIND(function);
 KIND(reduce);
 KIND(fsoftmax);
 KIND(flayernorm);
+
+/* _crossbar_groups.c */
+KIND(moments);
+KIND(groupnorm);
 
 /* _crossbar_windows.c */
 KIND(mvm);

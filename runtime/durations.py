@@ -25,7 +25,7 @@ from runtime.core_view import (
     global_transfer_cycles,
     granule_bits,
 )
-from runtime.lanes import VECTOR_CLASSES, lane_steps
+from runtime.lanes import VECTOR_CLASSES, lane_elements, lane_steps
 
 Kind = TypeVar("Kind", bound=Instruction)
 
@@ -208,10 +208,9 @@ def _fetches(view: CoreView, i: Mvm) -> int:
 
 def lane_cycles(view: CoreView, i: Instruction) -> Duration:
     """Elements over lanes, at the pace of the slowest step; the other steps come on top."""
-    (into,) = i.written_regions()
     events = view.target.events
     steps = [count * max(1, getattr(events, name).cycles) for name, count in lane_steps(view, i)]
-    rounds = -(-view.elements(into) // view.target.vector.lanes)
+    rounds = -(-lane_elements(view, i) // view.target.vector.lanes)
     slowest = max(steps)
     return _exclusive(rounds * slowest + sum(steps) - slowest)
 

@@ -18,6 +18,7 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
+    GroupNorm,
     Host,
     LayerNorm,
     Load,
@@ -32,7 +33,7 @@ from isa.operands import Region
 from runtime.core_view import CoreView, beats
 from runtime.durations import gathered_words, outside_bytes
 from runtime.input_zeros import Spared
-from runtime.lanes import VECTOR_CLASSES, lane_steps
+from runtime.lanes import VECTOR_CLASSES, lane_elements, lane_steps
 
 ADC_CONVERSION: Final = "adc_conversion"
 GLOBAL_BIT: Final = "global_bit"  # moved from or to the global memory
@@ -213,13 +214,13 @@ def lane_events(context: Context, i: Instruction) -> dict[str, float]:
     (into,) = i.written_regions()
     regions: tuple[Region, ...] = (*i.read_regions(), into)
     found = Counter[str](_touched(view, *(view.bytes(region) for region in regions)))
-    elements = view.elements(into)
+    elements = lane_elements(view, i)
     for name, count in lane_steps(view, i):
         found[name] += elements * count
     tables: tuple[str, ...] = ()
     if isinstance(i, Requant):
         tables = (i.bias, i.scale)
-    elif isinstance(i, LayerNorm):
+    elif isinstance(i, LayerNorm | GroupNorm):
         tables = (i.gain, i.offset)
     found["index_read"] += view.index_beats(sum(map(view.table_bits, tables)))
     return dict(found)

@@ -1,6 +1,6 @@
 """What a vector instruction does to each element: the steps of a lane, which are timed and priced.
 
-A step is (event of the target, how often per written element). The lanes are pipelined over the
+A step is (event of the target, how often per element). The lanes are pipelined over the
 steps, so time goes by the slowest step and energy by all of them.
 """
 
@@ -13,6 +13,7 @@ from isa.catalog import (
     Accumulate,
     Add,
     Div,
+    GroupNorm,
     LayerNorm,
     Lookup,
     Lrn,
@@ -21,6 +22,7 @@ from isa.catalog import (
     Max,
     MaxPool,
     Min,
+    Moments,
     Mul,
     Pow,
     Requant,
@@ -72,6 +74,10 @@ _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Softmax: lambda i: (("pool_compare", 1), ADD, TABLE, ADD, DIVIDE, *_QUANTIZE),
     # the sum, the square and its sum; the distance, the quotient, gain and offset
     LayerNorm: lambda i: (ADD, MULTIPLY, ADD, MULTIPLY, ADD, DIVIDE, MULTIPLY, ADD, *_QUANTIZE),
+    # the sum, the square and its sum
+    Moments: lambda i: (ADD, MULTIPLY, ADD),
+    # the distance, the quotient, gain and offset
+    GroupNorm: lambda i: (MULTIPLY, ADD, DIVIDE, MULTIPLY, ADD, *_QUANTIZE),
     # the squares of the neighbours, their sum, its root (a table), and the quotient
     Lrn: lambda i: (
         *_DEQUANTIZE,
@@ -104,7 +110,7 @@ VECTOR_CLASSES = (*_LANES, MatMul, *_REDUCTIONS)
 
 
 def lane_steps(view: CoreView, i: Instruction) -> Steps:
-    """The steps of one instruction per written element."""
+    """The steps of one instruction per element that it works on."""
     if isinstance(i, MatMul):
         terms = view.shape(i.a)[2]
         return (("vector_multiply", terms), ("vector_add", terms), MULTIPLY, ADD)
@@ -113,6 +119,14 @@ def lane_steps(view: CoreView, i: Instruction) -> Steps:
         each = (*_DEQUANTIZE, *_REDUCTIONS[type(i)])
         return (*((name, channels * count) for name, count in each), DIVIDE, *_QUANTIZE)
     return _LANES[type(i)](i)
+
+
+def lane_elements(view: CoreView, i: Instruction) -> int:
+    """Elements that pass the lanes: those written, and those read by sums over all of them."""
+    if isinstance(i, Moments):
+        return view.elements(i.source)
+    (into,) = i.written_regions()
+    return view.elements(into)
 
 
 def _others(i: MaxPool | SumPool) -> int:

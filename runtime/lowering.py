@@ -23,6 +23,7 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
+    GroupNorm,
     LayerNorm,
     Load,
     Lut,
@@ -30,6 +31,7 @@ from isa.catalog import (
     Max,
     MaxPool,
     Min,
+    Moments,
     Mul,
     Mvm,
     Pow,
@@ -178,21 +180,26 @@ def gather(bind: Binder, i: Gather, constants: Constants) -> Operation | None:
 
 @lowers(Requant)
 def requant(bind: Binder, i: Requant, constants: Constants) -> Operation | None:
-    into, bias, scale = bind.box(i.into), bind.tables[i.bias], bind.tables[i.scale]
+    into = bind.box(i.into)
     if into.storage is bind.storages[i.source.name] or not _small(i.zero):
         return None
+    tables = _spread_tables(bind, constants, into, i.bias, i.scale)
+    return Operation("requant", into, bind.box(i.source), numbers=(*tables, i.zero))
+
+
+def _spread_tables(bind: Binder, constants: Constants, into: Box, *names: str) -> list[int]:
+    """The numbers of tables that broadcast to the columns and channels of a region."""
+    tables = [bind.tables[name] for name in names]
     _, columns, channels = into.shape
-    if any(len(table) > 1 for table in (bias, scale) if table.ndim == 2):
+    if any(len(table) > 1 for table in tables if table.ndim == 2):
         repeats = columns
     else:
         repeats = min(columns, -(-SPREAD_ELEMENTS // channels))
     shape = (repeats, channels)
-    names = (i.bias, i.scale)
-    tables = [
+    return [
         constants.tables.number((name, shape), partial(_spread, table, shape))
-        for name, table in zip(names, (bias, scale), strict=True)
+        for name, table in zip(names, tables, strict=True)
     ]
-    return Operation("requant", into, bind.box(i.source), numbers=(*tables, i.zero))
 
 
 def _spread(table: Array, shape: tuple[int, ...]) -> Array:
@@ -267,6 +274,22 @@ def layernorm(bind: Binder, i: LayerNorm, constants: Constants) -> Operation | N
     )
     numbers = (i.zero, _reals(constants, i.scale, i.epsilon), gain, offset)
     return Operation("layernorm", into, source, numbers=numbers) if _apart(into, source) else None
+
+
+@lowers(Moments)
+def moments(bind: Binder, i: Moments, constants: Constants) -> Operation | None:
+    into, source = bind.box(i.into), bind.box(i.source)
+    return Operation("moments", into, source)
+
+
+@lowers(GroupNorm)
+def groupnorm(bind: Binder, i: GroupNorm, constants: Constants) -> Operation | None:
+    into, source, held = bind.box(i.into), bind.box(i.source), bind.box(i.moments)
+    if not _apart(into, source):
+        return None
+    tables = _spread_tables(bind, constants, into, i.gain, i.offset)
+    numbers = (i.zero, _reals(constants, i.scale, i.epsilon), *tables, i.count)
+    return Operation("groupnorm", into, source, held, numbers)
 
 
 @lowers(MaxPool, SumPool)

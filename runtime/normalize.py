@@ -1,12 +1,15 @@
-"""Executors of the vector unit that normalize along the channels."""
+"""Executors of the vector unit that normalize: along the channels, and groups of them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from isa.catalog import LayerNorm, Lrn, Softmax
+from isa.catalog import GroupNorm, LayerNorm, Lrn, Moments, Softmax
 from isa.numerics import Float32, quantize
 from runtime.binding import Action, Binder, executes
+from runtime.regions import Array
+
+LOW_BITS = 24  # of a sum of squares, in its second word
 
 
 @executes(Softmax)
@@ -43,6 +46,57 @@ def layernorm(bind: Binder, i: LayerNorm) -> Action:
         spread = (count * squares - total * total).astype(np.float32)
         real = (count * steps - total).astype(np.float32)
         real /= np.sqrt(spread + epsilon)
+        real *= gain
+        real += offset
+        write(quantize(real, i.scale, i.zero, dtype))
+        return True
+
+    return action
+
+
+@executes(Moments)
+def moments(bind: Binder, i: Moments) -> Action:
+    into = bind.box(i.into)
+    before, read, write = into.reader(), bind.box(i.source).reader(), into.writer()
+    groups = into.shape[2]
+
+    def action() -> bool:
+        steps = read().astype(np.int64)
+        steps = steps.reshape(len(steps), -1, groups, steps.shape[3] // groups)
+        total, squares = _sums(before())
+        total = total + steps.sum(axis=(1, 3))
+        squares = squares + np.square(steps).sum(axis=(1, 3))
+        words = (total, squares >> LOW_BITS, squares & (1 << LOW_BITS) - 1)
+        write(np.stack(words, axis=1)[:, None].astype(np.int32))
+        return True
+
+    return action
+
+
+def _sums(held: Array) -> tuple[Array, Array]:
+    """Sums and sums of squares, int64 [images, groups]."""
+    total, high, low = (held[:, 0, column].astype(np.int64) for column in range(3))
+    return total, (high << LOW_BITS) + low
+
+
+@executes(GroupNorm)
+def groupnorm(bind: Binder, i: GroupNorm) -> Action:
+    into = bind.box(i.into)
+    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
+    held = bind.box(i.moments)
+    sums, size = held.reader(), into.shape[2] // held.shape[2]
+    gain, offset = bind.tables[i.gain], bind.tables[i.offset]
+    epsilon = np.float32(i.epsilon)
+
+    def action() -> bool:
+        total, squares = _sums(sums())
+        spread = (i.count * squares - total * total).astype(np.float32)
+        root, total = (
+            np.repeat(each, size, axis=1)[:, None, None]
+            for each in (np.sqrt(spread + epsilon), total)
+        )
+        real = (i.count * read().astype(np.int64) - total).astype(np.float32)
+        real /= root
         real *= gain
         real += offset
         write(quantize(real, i.scale, i.zero, dtype))

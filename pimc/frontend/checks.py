@@ -11,15 +11,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from isa.catalog import MOST_COUNTED
 from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
+from pimc.frontend.norms import groups_of, is_group_norm
 from pimc.frontend.recurrent import why_not
 from pimc.frontend.regions import BINARY, is_lookup
 
 Check = Callable[[Net, Op], str | None]
-MOST_TURNED = 2**15  # elements; half of the memory of a usual core
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
 
 
@@ -179,28 +180,45 @@ def check_softmax(net: Net, op: Op) -> str | None:
 
 
 def check_layer_norm(net: Net, op: Op) -> str | None:
-    """Over the last axis, which `simplify` has brought about, with constant gain and offset."""
-    rank = len(net.shapes[op.inputs[0]])
-    if int(op.attributes.get("axis", -1)) % rank != rank - 1 or rank < 2:
+    """Over any axes but the batch, with constant gain and offset."""
+    if int(op.attributes.get("axis", -1)) % len(net.shapes[op.inputs[0]]) == 0:
         return "it normalizes over the batch axis"
-    if any(name and not net.is_constant(name) for name in op.inputs[1:]):
-        return "its gain or offset is computed at run time"
     if len([name for name in op.outputs if name]) > 1:
         return "its further outputs, mean and deviation, are not supported"
+    if is_group_norm(net, op):
+        return check_channel_norm(net, op)
+    return _computed_gain(net, op)
+
+
+def _computed_gain(net: Net, op: Op) -> str | None:
+    if any(name and not net.is_constant(name) for name in op.inputs[1:]):
+        return "its gain or offset is computed at run time"
     return None
 
 
 def check_channel_norm(net: Net, op: Op) -> str | None:
-    """Asked only of those that `expand` could not write as a layer normalization."""
+    """Constant gain and offset; sums that fit; `expand` has made images of no batch one image."""
     shape = net.shapes[op.inputs[0]]
-    if any(not net.is_constant(name) for name in op.inputs[1:]):
-        return "its gain or offset is computed at run time"
-    if math.prod(shape) > MOST_TURNED:
-        return (
-            f"it normalizes {math.prod(shape):,} elements across rows; a core turns "
-            f"{MOST_TURNED:,} around"
-        )
-    return f"its input of shape {list(shape)} has no places, or images that are not the batch"
+    if reason := _computed_gain(net, op):
+        return reason
+    if len(shape) < 3:
+        return f"its input of shape {list(shape)} has no places"
+    if op.op_type != "LayerNormalization":
+        sizes = [math.prod(net.shapes[name]) for name in op.inputs[1:]]
+        if sizes != [shape[1], shape[1]]:
+            return f"its gain and offset have {sizes} numbers for {shape[1]} channels"
+    groups = groups_of(net, op).count
+    if groups < 1 or shape[1] % groups:
+        return f"its {shape[1]} channels are not {groups} groups of equal size"
+    count = math.prod(shape[1:]) // groups
+    if count > MOST_COUNTED:
+        return f"it adds up {count:,} elements; 32 bits are certain to hold {MOST_COUNTED:,}"
+    return None
+
+
+def check_mean_variance(net: Net, op: Op) -> str | None:
+    """Asked only of those that `expand` could not write as an InstanceNormalization."""
+    return "it normalizes over all axes, the batch among them"
 
 
 def check_lrn(net: Net, op: Op) -> str | None:

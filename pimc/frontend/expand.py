@@ -1,9 +1,8 @@
 """Expand: operators written exactly as simpler ones, which the machine has.
 
 A reduction over any axes becomes a global pool over their product, a norm the root of a reduction;
-layer normalization over several axes becomes one over their product, normalization of each channel
-a layer normalization over its places; a product with constant rows in front is turned around.
-`upsample` and `recurrent` hold further rewrites.
+a product with constant rows in front is turned around. `norms`, `upsample` and `recurrent` hold
+further rewrites.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from pimc.frontend.checks import MOST_TURNED
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.net import Net, Op
+from pimc.frontend.norms import flat_layer_norm, gather_norms, mean_variance, one_image
 from pimc.frontend.recurrent import write_recurrent
 from pimc.frontend.upsample import conv_transpose, interpolate
 from pimc.frontend.writer import Writer
@@ -28,6 +27,7 @@ _POOLS |= {"ReduceMax": "GlobalMaxPool", "ReduceMin": "GlobalMaxPool"}
 
 def expand(net: Net) -> None:
     """Rewrite ``net`` in place; what does not fit a rewrite stays for the checks to refuse."""
+    gather_norms(net)
     net.ops = [part for op in net.ops for part in _written(net, op)]
 
 
@@ -113,66 +113,17 @@ def _product(write: Writer) -> list[Op] | None:
     return write.ops
 
 
-# ---------------------------------------------------------------------- normalization
-def _channel_norm(write: Writer) -> list[Op] | None:
-    """InstanceNormalization and GroupNormalization: rows of a group's elements, then per channel.
-
-    Small tensors only: a row holds all places of a channel, so that all of the tensor has to be
-    turned around within a core.
-    """
-    net, op, shape = write.net, write.op, write.shape()
-    if len(shape) < 3 or shape[0] != 1 or math.prod(shape) > MOST_TURNED:
-        return None
-    if not all(net.is_constant(name) for name in op.inputs[1:]):
-        return None
-    channels = shape[1]
-    groups = int(op.attributes.get("num_groups", channels))
-    per_channel = [net.constant(name).reshape(-1) for name in op.inputs[1:]]
-    if channels % groups or any(values.size != channels for values in per_channel):
-        return None
-    rows = (1, groups, math.prod(shape) // groups)
-    flat = write.reshape(op.inputs[0], rows, "flatten")
-    gain = write.constant("unit_gain", np.ones(rows[-1], np.float32))
-    epsilon = float(op.attributes.get("epsilon", 1e-5))
-    normed = write.add("LayerNormalization", (flat, gain), rows, "rows", axis=-1, epsilon=epsilon)
-    normed = write.reshape(normed, shape, "unflatten")
-    spread = (channels, *[1] * (len(shape) - 2))
-    factor, term = (
-        write.constant(wish, values.reshape(spread).astype(np.float32))
-        for wish, values in zip(("gain", "offset"), per_channel, strict=True)
-    )
-    scaled = write.add("Mul", (normed, factor), shape, "gain")
-    write.add("Add", (scaled, term), None)
-    return write.ops
-
-
 def _layer_norm(write: Writer) -> list[Op] | None:
-    """Over several trailing axes: one axis that is their product."""
-    net, op, shape = write.net, write.op, write.shape()
-    axis = int(op.attributes.get("axis", -1)) % len(shape)
-    constants = [name for name in op.inputs[1:] if name]
-    if not 0 < axis < len(shape) - 1 or not all(net.is_constant(name) for name in constants):
-        return None
-    rows = (*shape[:axis], math.prod(shape[axis:]))
-    flat = write.reshape(op.inputs[0], rows, "flatten")
-    names = [
-        write.constant(
-            f"parameter{at}", np.broadcast_to(net.constant(name), shape[axis:]).reshape(-1)
-        )
-        for at, name in enumerate(constants)
-    ]
-    attributes = {**op.attributes, "axis": -1}
-    normed = write.add("LayerNormalization", (flat, *names), rows, **attributes)
-    write.reshape(normed, None, "unflatten")
-    return write.ops
+    return one_image(write) or flat_layer_norm(write)
 
 
 _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "ConvTranspose": conv_transpose,
     "LayerNormalization": _layer_norm,
+    "MeanVarianceNormalization": mean_variance,
     "MatMul": _product,
     "Resize": interpolate,
-    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), _channel_norm),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), one_image),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _norm),
     **dict.fromkeys(_POOLS, _reduction),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), write_recurrent),

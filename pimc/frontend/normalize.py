@@ -73,6 +73,7 @@ def normalize(
     _refuse_bad_numbers(work)
     batched, is_split = bind_inputs(work, input_shapes or {}, split_batch)
     work = upgraded(work)
+    _spell_axes(work)
     _forget_shapes(work)
     work = _with_foreign_shapes(resolve_ceil_mode(work))
     work = resolve_ceil_mode(_optimize(work))
@@ -222,6 +223,13 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
                 hint="check --input-shape against the shapes that the model was exported with",
             )
         ) from error
+
+
+def _spell_axes(model: onnx.ModelProto) -> None:
+    """Give MeanVarianceNormalization its default axes, which onnx's own shape inference misses."""
+    for node in model.graph.node:
+        if node.op_type == "MeanVarianceNormalization" and not node.attribute:
+            node.attribute.append(helper.make_attribute("axes", [0, 2, 3]))
 
 
 def _forget_shapes(model: onnx.ModelProto) -> None:

@@ -42,9 +42,7 @@ _RECURRENT = Rule(
     "constant weights, default activations, any direction; sequences of equal length",
     checks.check_recurrent,
 )
-_CHANNEL_NORM = Rule(
-    "vector", "constant gain and offset, at most 32,768 elements", checks.check_channel_norm
-)
+_CHANNEL_NORM = Rule("vector", "constant gain and offset", checks.check_channel_norm)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
     **dict.fromkeys(sorted(MOVES), _MOVE),
@@ -73,6 +71,9 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": Rule("vector", "constant gain and offset", checks.check_layer_norm),
     "InstanceNormalization": _CHANNEL_NORM,
     "GroupNormalization": _CHANNEL_NORM,
+    "MeanVarianceNormalization": Rule(
+        "vector", "over any axes but all", checks.check_mean_variance
+    ),
     "LRN": Rule("vector", "", checks.check_lrn),
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule(

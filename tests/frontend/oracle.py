@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from passes.graph import (
     BinaryNode,
     CellNode,
     Graph,
+    GroupNormNode,
     LayerNormNode,
     LookupNode,
     LrnNode,
@@ -176,6 +178,16 @@ def _layer_norm(graph: Graph, node: LayerNormNode, x: Ints) -> Ints:
     return _quantized(real, graph.values[node.output])
 
 
+def _group_norm(graph: Graph, node: GroupNormNode, x: Ints) -> Ints:
+    steps = x.astype(np.int64).reshape(*x.shape[:3], node.groups, x.shape[3] // node.groups)
+    count = math.prod(x.shape[1:]) // node.groups
+    total = steps.sum(axis=(1, 2, 4), keepdims=True)
+    spread = count * (steps * steps).sum(axis=(1, 2, 4), keepdims=True) - total * total
+    root = np.sqrt(spread.astype(F32) + F32(node.epsilon))
+    real = ((count * steps - total).astype(F32) / root).reshape(x.shape) * node.gain + node.offset
+    return _quantized(real, graph.values[node.output])
+
+
 def _product(graph: Graph, node: ProductNode, a: Ints, b: Ints) -> Ints:
     left, right = (
         o.astype(np.int64) - graph.values[name].zero
@@ -227,6 +239,7 @@ _EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
     MoveNode: _move,
     SoftmaxNode: _softmax,
     LayerNormNode: _layer_norm,
+    GroupNormNode: _group_norm,
     ProductNode: _product,
     LrnNode: _lrn,
     CellNode: _cell,

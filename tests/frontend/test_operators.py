@@ -346,17 +346,6 @@ def test_scalings_of_output_channels_fold_into_weights(
     assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
 
 
-@pytest.mark.parametrize("axis", [1, 2, -1])
-def test_layer_normalization_over_trailing_axes_equals_the_reference(axis: int) -> None:
-    shape = (6, 5, 3)[axis - 1 if axis > 0 else axis :]
-    constants = {"g": weights(*shape), "b": weights(*shape)}
-    body = f"y = LayerNormalization<axis={axis}, epsilon=0.001>(x, g, b)"
-    model = make("(float[N,6,5,3] x) => (float[N,6,5,3] y)", body, **constants)
-    imported = check_model(model)
-    assert any(isinstance(node, LayerNormNode) for node in imported.graph.nodes)
-    assert_near(model, imported)
-
-
 def test_normalizing_a_vanishing_input_leaves_the_offset() -> None:
     body = "s = Mul(x, little) y = LayerNormalization(s, gain, offset)"
     constants = {"gain": 1 + weights(6), "offset": weights(6, seed=1)}

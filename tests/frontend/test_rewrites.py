@@ -8,7 +8,7 @@ import pytest
 from frontend.makers import make, weights
 from frontend.oracle import check_model, random_feeds, run_onnx
 
-from passes.graph import HostNode, LayerNormNode, MatrixNode
+from passes.graph import HostNode, MatrixNode
 from pimc.frontend.build import Imported, import_model
 
 
@@ -83,42 +83,3 @@ def test_a_constant_in_front_of_a_product_is_weights(lead: tuple[int, ...]) -> N
     )
     imported = _check(model)
     assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
-
-
-@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 9), (1, 3, 3)])
-def test_instance_normalization_is_a_layer_normalization_of_each_channel(
-    shape: tuple[int, ...],
-) -> None:
-    sizes = ",".join(str(size) for size in shape)
-    model = make(
-        f"(float[N,{sizes}] x) => (float[N,{sizes}] y)",
-        "y = InstanceNormalization<epsilon=0.01>(x, gain, offset)",
-        gain=1 + weights(shape[0]),
-        offset=weights(shape[0], seed=1),
-    )
-    imported = _check(model)
-    assert any(isinstance(node, LayerNormNode) for node in imported.graph.nodes)
-
-
-@pytest.mark.parametrize("groups", [1, 2, 6])
-def test_group_normalization_is_a_layer_normalization_of_each_group(groups: int) -> None:
-    model = make(
-        "(float[N,6,4,5] x) => (float[N,6,4,5] y)",
-        f"y = GroupNormalization<num_groups={groups}>(x, gain, offset)",
-        opset=21,
-        ir=10,
-        gain=1 + weights(6),
-        offset=weights(6, seed=1),
-    )
-    _check(model)
-
-
-def test_a_large_image_is_normalized_on_the_host_and_the_reason_is_said() -> None:
-    model = make(
-        "(float[1,3,120,120] x) => (float[1,3,120,120] y)",
-        "y = InstanceNormalization(x, gain, offset)",
-        gain=1 + weights(3),
-        offset=weights(3, seed=1),
-    )
-    (stay,) = import_model(model, random_feeds(model, 1, 0)).on_host
-    assert "43,200 elements across rows" in stay.reason

@@ -23,6 +23,7 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
+    GroupNorm,
     LayerNorm,
     Load,
     Lut,
@@ -30,6 +31,7 @@ from isa.catalog import (
     Max,
     MaxPool,
     Min,
+    Moments,
     Mul,
     Mvm,
     Pow,
@@ -179,6 +181,46 @@ def test_layernorm_equals_python(target: Target, seed: int, images: int, level: 
 
 
 @cases
+def test_moments_equal_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    rows, columns, channels = sizes(d)
+    groups = int(d.pick(1, channels, *(n for n in (2, 3, 8) if channels % n == 0)))
+    into = d.region(np.int32, (1, 3, groups))
+    d.body.append(Moments(into, d.region(d.pick(np.int8, np.uint8), (rows, columns, channels))))
+    d.check(target, level)
+
+
+def test_moments_of_more_columns_than_32_bits_hold_equal_python(target: Target) -> None:
+    d = draft(0, 1)
+    into, source = d.region(np.int32, (1, 3, 1)), d.region(np.uint8, (2, 50_000, 1))
+    d.values[source.name][:] = 255
+    d.body.append(Moments(into, source))
+    d.check(target, 0)
+
+
+@cases
+def test_groupnorm_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    shape = sizes(d)
+    types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8)
+    into, source = d.region(types[0], shape), d.region(types[1], shape)
+    if types[0] is types[1] and d.pick(True, False):
+        source = into
+    groups = int(d.pick(1, shape[2], *(n for n in (2, 3, 8) if shape[2] % n == 0)))
+    held = d.region(np.int32, (1, 3, groups))
+    values, count = d.values[held.name], int(d.pick(1, 50, 2**23))
+    values[:] = d.rng.integers(0, 256, values.shape)  # S^2 below 2^16, so that a root exists
+    tables = [
+        d.table(d.rng.normal(size=size).astype(np.float32))
+        for size in (d.pick(shape[2:], (1,), shape[1:], (1, shape[2]), (shape[1], 1)) for _ in "go")
+    ]
+    numbers = (count, float(np.float32(d.rng.uniform(2e5, 1e6))), 0.03)
+    zero = int(d.integers(types[0], ()))
+    d.body.append(GroupNorm(into, source, held, *tables, *numbers, zero))
+    d.check(target, level)
+
+
+@cases
 def test_matmul_equals_python(target: Target, seed: int, images: int, level: int) -> None:
     d = draft(seed, images)
     rows, columns, inputs = sizes(d)
@@ -275,6 +317,7 @@ def test_each_lowered_instruction_is_compared_here() -> None:
     compared = {Requant, Add, Sub, Mul, Max, Min, Lut, Accumulate, Fill, Copy, Load, Store}
     compared |= {Send, Recv, MaxPool, SumPool, Mvm, Gather, MatMul, Softmax, LayerNorm, Div, Pow}
     compared |= set(FLOAT_CLASSES)  # in test_real.py
+    compared |= {Moments, GroupNorm}
     assert set(LOWERINGS) == compared
 
 

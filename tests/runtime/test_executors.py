@@ -18,6 +18,7 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
+    GroupNorm,
     LayerNorm,
     Load,
     Lookup,
@@ -25,6 +26,7 @@ from isa.catalog import (
     Lut,
     MatMul,
     MaxPool,
+    Moments,
     Mul,
     Requant,
     Softmax,
@@ -169,6 +171,32 @@ def test_layer_normalization_is_that_of_float64_within_one_step(target: Target, 
     real -= real.mean(axis=-1, keepdims=True)
     real /= np.sqrt((real**2).mean(axis=-1, keepdims=True) + 1e-3)
     expected = np.rint((real * tables["gain"] + tables["offset"]) / 0.03) + 4
+    assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
+    assert len(np.unique(out)) > 3
+
+
+@seeds
+def test_groups_are_normalized_as_in_float64_within_one_step(target: Target, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = random(rng, (2, 5, 7, 6), np.int8)
+    held = np.zeros((2, 1, 3, 2), np.int32)
+    for rows in (x[:, :2], x[:, 2:]):  # sums go on from one instruction to the next
+        i = Moments(Region("into"), Region("x"))
+        held = run_one(target, i, {"x": rows}, held)
+    groups = x.astype(np.int64).reshape(2, 35, 2, 3)
+    assert (held[:, 0, 0] == groups.sum(axis=(1, 3))).all()
+    squares = (groups**2).sum(axis=(1, 3))
+    assert (held[:, 0, 1] == squares // 2**24).all()
+    assert (held[:, 0, 2] == squares % 2**24).all()
+    tables = {name: rng.normal(size=6).astype(np.float32) for name in ("gain", "offset")}
+    epsilon = 1e-3 * (105 / 0.05) ** 2
+    i = GroupNorm(Region("into"), Region("x"), Region("sums"), "gain", "offset", 105, epsilon,
+                  0.03, 4)  # fmt: skip
+    out = run_one(target, i, {"x": x, "sums": held}, np.zeros(x.shape, np.int8), tables)
+    real = (groups - 7) * 0.05
+    real -= real.mean(axis=(1, 3), keepdims=True)
+    real /= np.sqrt((real**2).mean(axis=(1, 3), keepdims=True) + 1e-3)
+    expected = np.rint((real.reshape(x.shape) * tables["gain"] + tables["offset"]) / 0.03) + 4
     assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
     assert len(np.unique(out)) > 3
 

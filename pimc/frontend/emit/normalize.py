@@ -7,6 +7,7 @@ powers that nobody promises to round alike.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import Array, Op
+from pimc.frontend.norms import groups_of, is_group_norm
 
 _LARGEST = float(np.finfo(np.float32).max)
 _FLOAT, _INT32, _INT64 = (
@@ -41,6 +43,11 @@ class _Steps:
         axes = self.build.constant(f"axis_{axis % rank}", np.array([axis % rank], np.int64))
         return self(op_type, source, axes, keepdims=1)
 
+    def along_last(self, op_type: str, source: str) -> str:
+        """A reduction of the last axis, which it keeps."""
+        axes = self.build.constant("last_axis", np.array([-1], np.int64))
+        return self(op_type, source, axes, keepdims=1)
+
 
 def emit_softmax(build: Builder, op: Op) -> None:
     """Powers from a table by the distance to the largest integer, over their exact sum."""
@@ -64,28 +71,52 @@ def power_table(scale: float, count: int) -> Array:
 
 
 def emit_layer_norm(build: Builder, op: Op) -> None:
-    """Distance to the mean over the deviation, both from exact sums, times gain plus offset.
+    """Over the last axis, or over the places of groups of channels."""
+    if is_group_norm(build.net, op):
+        emit_group_norm(build, op)
+        return
+    step, net, source = _Steps(build, op), build.net, op.inputs[0]
+    count = net.shapes[source][-1]
+    real = _normalized(step, step("Cast", build.ints[source], to=_INT64), count)
+    gain, offset = (_per_channel(build, op, at, count) for at in (1, 2))
+    real = step("Add", step("Mul", real, gain), offset)
+    build.quantize(real, op.output, f"{op.name}/quantize")
+
+
+def emit_group_norm(build: Builder, op: Op) -> None:
+    """The elements of each group of channels as a row, normalized, and back in their places."""
+    step, net, source = _Steps(build, op), build.net, op.inputs[0]
+    groups = groups_of(net, op)
+    count = math.prod(net.shapes[source][1:]) // groups.count
+    lead = -1 if source in net.batched else 1
+    rows = np.array((lead, groups.count, count), np.int64)
+    steps = step("Cast", build.ints[source], to=_INT64)
+    steps = step("Reshape", steps, build.constant(f"{op.output}_groups", rows))
+    real = step("Reshape", _normalized(step, steps, count), build.target_shape(op.output))
+    gain = build.constant(f"{op.output}_gain", groups.gain)
+    offset = build.constant(f"{op.output}_offset", groups.offset)
+    real = step("Add", step("Mul", real, gain), offset)
+    build.quantize(real, op.output, f"{op.name}/quantize")
+
+
+def _normalized(step: _Steps, steps: str, count: int) -> str:
+    """Distance to the mean over the deviation, along the last axis, both from exact sums.
 
     With S and Q the sums of n integers and of their squares, ``(x - mean) / sqrt(var + eps)`` is
     ``(n x - S) / sqrt(n Q - S^2 + eps (n / scale)^2)``: scale and zero point cancel.
     """
-    step, net, source = _Steps(build, op), build.net, op.inputs[0]
-    count = net.shapes[source][-1]
-    scale = float(build.qparams[source].scale)
+    build, op = step.build, step.op
+    scale = float(build.qparams[op.inputs[0]].scale)
     whole = float(op.attributes.get("epsilon", 1e-5)) * (count / scale) ** 2
     epsilon = np.float32(min(whole, _LARGEST))  # of a vanishing input nothing but this is left
-    steps = step("Cast", build.ints[source], to=_INT64)
     many = build.constant(f"count_{count}", np.int64(count))
-    total = step.along("ReduceSum", steps, -1)
-    squares = step.along("ReduceSum", step("Mul", steps, steps), -1)
+    total = step.along_last("ReduceSum", steps)
+    squares = step.along_last("ReduceSum", step("Mul", steps, steps))
     spread = step("Sub", step("Mul", squares, many), step("Mul", total, total))
     distance = step("Sub", step("Mul", steps, many), total)
     shifted = build.constant(f"{op.output}_epsilon", epsilon)
     root = step("Sqrt", step("Add", step("Cast", spread, to=_FLOAT), shifted))
-    real = step("Div", step("Cast", distance, to=_FLOAT), root)
-    gain, offset = (_per_channel(build, op, at, count) for at in (1, 2))
-    real = step("Add", step("Mul", real, gain), offset)
-    build.quantize(real, op.output, f"{op.name}/quantize")
+    return step("Div", step("Cast", distance, to=_FLOAT), root)
 
 
 def _per_channel(build: Builder, op: Op, at: int, count: int) -> str:

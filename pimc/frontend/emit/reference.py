@@ -11,7 +11,7 @@ from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.host import emit_host
 from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
 from pimc.frontend.emit.moves import emit_concat, emit_move
-from pimc.frontend.emit.normalize import emit_layer_norm, emit_lrn, emit_softmax
+from pimc.frontend.emit.normalize import emit_group_norm, emit_layer_norm, emit_lrn, emit_softmax
 from pimc.frontend.emit.pool import (
     emit_average_pool,
     emit_global_average,
@@ -47,6 +47,8 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Softmax": emit_softmax,
     "LRN": emit_lrn,
     "LayerNormalization": emit_layer_norm,
+    "GroupNormalization": emit_group_norm,
+    "InstanceNormalization": emit_group_norm,
     "Concat": emit_concat,
 }
 

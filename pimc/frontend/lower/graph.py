@@ -13,6 +13,7 @@ from passes.graph import (
     BinaryNode,
     CellNode,
     Graph,
+    GroupNormNode,
     HostNode,
     LayerNormNode,
     LrnNode,
@@ -42,7 +43,8 @@ _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] =
     "Scan": lower_recurrent,
 }
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
-_SCALED = BinaryNode | SoftmaxNode | LayerNormNode | LrnNode  # round to the scale of the result
+# round to the scale of the result
+_SCALED = BinaryNode | SoftmaxNode | LayerNormNode | GroupNormNode | LrnNode
 _LAST_AXIS = frozenset(("MatMulInteger", "QGemm", "QLinearMatMul"))
 
 
@@ -112,7 +114,8 @@ def _wanted_axis(state: State, model: ReferenceModel, tensor: str, name: str) ->
             return max(rank - 1, 0)
         output = node.output[0]
         if node.op_type == "Reshape" and output not in state.infos:
-            return max(rank - 1, 0)  # the rows of a product
+            is_product = name == tensor  # its rows; else groups of channels, to be normalized
+            return max(rank - 1, 0) if is_product else min(is_unbatched, max(rank - 1, 0))
         is_same = (
             output not in state.infos or state.infos[output].shape == state.infos[tensor].shape
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx
 
-from passes.graph import LayerNormNode, LrnNode, SoftmaxNode
+from passes.graph import GroupNormNode, LayerNormNode, LrnNode, SoftmaxNode
 from pimc.frontend.lower.model import ReferenceModel
-from pimc.frontend.lower.state import State
+from pimc.frontend.lower.state import Info, State, machine_order, machine_shape
 from pimc.frontend.net import Array
 
 
@@ -36,29 +37,55 @@ def _lower_softmax(
     state.nodes.append(SoftmaxNode(node.name, (source,), name, model.array(power.input[0])))
 
 
-def _lower_layer_norm(
+def _lower_normalized(
     state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
 ) -> None:
-    """``Add(Mul(Div(distance, Sqrt(Add(spread, epsilon))), gain), offset)`` over the last axis."""
+    """``Add(Mul(Div(distance, Sqrt(Add(spread, epsilon))), gain), offset)`` over the last axis.
+
+    Between two Reshapes, that is the elements of a group of channels.
+    """
     scaled = model.makers[node.input[0]]
-    distance, root = (model.makers[name] for name in model.makers[scaled.input[0]].input)
-    shifted = model.makers[root.input[0]]
+    quotient = model.makers[scaled.input[0]]
+    is_grouped = quotient.op_type == "Reshape"
+    if is_grouped:
+        quotient = model.makers[quotient.input[0]]
+    distance, root = (model.makers[name] for name in quotient.input)
+    epsilon = float(model.array(model.makers[root.input[0]].input[1]))
     products = model.makers[model.makers[distance.input[0]].input[0]]
-    tensor = model.makers[products.input[0]].input[0]
+    steps = model.makers[products.input[0]]
+    gain, offset = model.array(scaled.input[1]), model.array(node.input[1])
+    y, output = model.qparams(quantize.input[1], quantize.input[2]), quantize.output[0]
+    if is_grouped:
+        groups = int(model.array(steps.input[1])[1])
+        tensor = model.makers[steps.input[0]].input[0]
+        info = state.infos[tensor]
+        axis = 0 if info.batched else 1
+        source = state.value_of(tensor, axis if groups > 1 else None)
+        if groups == 1:
+            axis = state.axis_of(source, tensor)
+        gain, offset = (_spread(values, info, axis) for values in (gain, offset))
+        name = state.make(output, axis, y)
+        made = GroupNormNode(node.name, (source,), name, groups, gain, offset, epsilon)
+        state.nodes.append(made)
+        return
+    tensor = steps.input[0]
     axis = len(state.infos[tensor].shape) - 1
     source = state.value_of(tensor, axis)
-    y = model.qparams(quantize.input[1], quantize.input[2])
-    name = state.make(quantize.output[0], axis, y)
-    state.nodes.append(
-        LayerNormNode(
-            node.name,
-            (source,),
-            name,
-            model.array(scaled.input[1]),
-            model.array(node.input[1]),
-            float(model.array(shifted.input[1])),
-        )
-    )
+    name = state.make(output, axis, y)
+    state.nodes.append(LayerNormNode(node.name, (source,), name, gain, offset, epsilon))
+
+
+def _spread(values: Array, info: Info, axis: int) -> Array:
+    """A gain or offset as the machine holds the tensor, [rows, columns, channels]; 1 is for all."""
+    shape = info.shape
+    sizes = (*[1] * (len(shape) - values.ndim), *values.shape)
+    values = values.reshape(sizes[len(sizes) - len(shape) :])
+    order = machine_order(len(shape), axis)
+    rows = order[:-2]
+    if any(values.shape[a] > 1 for a in rows):
+        whole = [n if a in rows else values.shape[a] for a, n in enumerate(shape)]
+        values = np.broadcast_to(values, whole)
+    return np.ascontiguousarray(values.transpose(order)).reshape(machine_shape(values.shape, axis))
 
 
 def _lower_lrn(
@@ -109,4 +136,4 @@ def _size_of(neighbours: Array) -> int:
 
 NORMALIZATIONS: dict[
     str, Callable[[State, ReferenceModel, onnx.NodeProto, onnx.NodeProto], None]
-] = {"Div": _lower_quotient, "Add": _lower_layer_norm}  # by the operation before the rounding
+] = {"Div": _lower_quotient, "Add": _lower_normalized}  # by the operation before the rounding

@@ -162,6 +162,13 @@ class State:
             held.values[axis] = self._materialize(held, axis, stored.reshape(-1))
         return held.values[axis]
 
+    def axis_of(self, value: str, tensor: str) -> int:
+        """The channel axis with which a value holds a tensor."""
+        for axis, name in self.held[tensor].values.items():
+            if name == value:
+                return axis
+        return self.default_axis(tensor)
+
     def _easiest_axis(self, held: Held) -> int:
         """An axis that needs no movement when there is one."""
         if held.values:
@@ -169,7 +176,8 @@ class State:
         rank = len(held.info.shape)
         default = self.default_axis(held.name)
         elements = self.elements(held.name)
-        for axis in dict.fromkeys((default, max(rank - 1, 0), 0)):
+        axes: list[int] = [default, max(rank - 1, 0), 0, *range(rank)]
+        for axis in dict.fromkeys(axes):
             order = machine_order(rank, axis)
             stored = (elements.transpose(order) if order else elements).reshape(-1)
             if self._same_value(machine_shape(held.info.shape, axis), stored):

@@ -133,18 +133,10 @@ def _lower_table(
         if node.op_type == "DequantizeLinear" and node.input[0] == region.root:
             source = state.with_zero(source, model.qparams(node.input[1], node.input[2]))
             break
-    axis = _axis_of(state, source, region.root) if axis is None else axis
+    axis = state.axis_of(source, region.root) if axis is None else axis
     name = state.make(region.output, axis, y)
     last = region.nodes[-2] if len(region.nodes) > 2 else quantize
     state.nodes.append(LutNode(last.name, (source,), name, table))
-
-
-def _axis_of(state: State, value: str, tensor: str) -> int:
-    """The channel axis with which a value holds a tensor."""
-    for axis, name in state.held[tensor].values.items():
-        if name == value:
-            return axis
-    return state.default_axis(tensor)
 
 
 def _lower_binary(
@@ -192,7 +184,7 @@ def _result_axis(state: State, model: ReferenceModel, output: str, first: str, s
         lost = [a for a, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n != m]
         if len(lost) == 1:
             return lost[0]
-    axis = _axis_of(state, state.value_of(first), first)
+    axis = state.axis_of(state.value_of(first), first)
     return axis + len(shape) - len(state.infos[first].shape)
 
 
