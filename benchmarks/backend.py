@@ -10,7 +10,6 @@ whose weights are inputs, which are bound to the values of the run, are counted 
 
 from __future__ import annotations
 
-import sys
 import traceback
 import warnings
 from collections import Counter, defaultdict
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -112,10 +112,12 @@ def operator(message: str) -> str:
     return message.split(" `")[0].split(":")[0][:60]
 
 
-def main() -> None:
-    chosen = [name for name in sys.argv[1:] if name in SETS] or list(SETS)
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("sets", nargs=-1, type=click.Choice(list(SETS)))
+@click.option("--cases", "every_case", is_flag=True, help="A line for every case.")
+def main(sets: tuple[str, ...], every_case: bool) -> None:
     warnings.simplefilter("ignore")
-    for name in chosen:
+    for name in sets or SETS:
         counts, reasons = Counter[str](), defaultdict[str, Counter[str]](Counter)
         crossbars = bound = 0
         for case in cases(name):
@@ -124,7 +126,7 @@ def main() -> None:
             crossbars += found.kind == "passed" and found.on_crossbars
             bound += found.kind == "passed" and found.on_crossbars and found.bound
             reasons[found.kind][found.reason] += 1
-            if "--cases" in sys.argv or found.kind in ("failed", "unequal"):
+            if every_case or found.kind in ("failed", "unequal"):
                 print(f"{found.kind:8} {found.steps:8.2f} {case[0]} {found.reason}", flush=True)
         total = sum(counts.values())
         print(f"{name}: {total} cases, {dict(counts)}, passed on crossbars: {crossbars}", end="")

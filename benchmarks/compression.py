@@ -1,6 +1,6 @@
 """Accuracy of the lossy passes on the networks of this repository, without any training.
 
-    python -m benchmarks.compression [MODEL] [SPEC+SPEC ...]
+    python -m benchmarks.compression [--model MODEL] [SPEC+SPEC ...]
 
 1,000 training images (unlabelled) fit the weights; 500 test images are counted, one standard error
 is 1.3 points. "int8" is the frontend's integer reference of the compressed model, in onnxruntime,
@@ -9,10 +9,10 @@ its ranges from 256 other training images.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -39,19 +39,21 @@ RECIPES = (
 )
 
 
-def main(model_name: str = "resnet8_fmnist", *recipes: str) -> None:
-    """Print one line per recipe."""
-    model = onnx.load(MODELS / f"{model_name}.onnx")
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("recipes", nargs=-1, metavar="[SPEC+SPEC]...")
+@click.option("--model", default="resnet8_fmnist", show_default=True)
+def main(recipes: tuple[str, ...], model: str) -> None:
+    network = onnx.load(MODELS / f"{model}.onnx")
     train, test, ranges = (
         np.load(MODELS / f"fmnist_{part}.npz") for part in ("train1000", "test500", "calib")
     )
     labelled = Labelled({"image": test["image"]}, test["labels"])
-    print(f"{model_name}, {len(train['image'])} calibration images, {len(test['labels'])} counted")
+    print(f"{model}, {len(train['image'])} calibration images, {len(test['labels'])} counted")
     print(f"{'kept':>6} {'stored':>6} {'before':>6} {'plain':>6} {'after':>6} {'int8':>6} {'s':>5}")
     for recipe in recipes or RECIPES:
         start = time.process_time()
         specs = [parse_compression(part) for part in recipe.split("+")]
-        done = compress(model, {"image": train["image"]}, specs, labelled)
+        done = compress(network, {"image": train["image"]}, specs, labelled)
         seconds = time.process_time() - start
         report, accuracy = done.report, done.report.accuracy
         assert accuracy is not None, "labels were given"
@@ -70,4 +72,4 @@ def _first(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarr
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -20,12 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -286,7 +286,10 @@ def timed(
     return [replace(row, ratio=row.seconds / base) for row in rows]
 
 
-def main() -> None:
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.option("--large", is_flag=True, help="resnet50, too: minutes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def main(large: bool, as_json: bool) -> None:
     rows = [
         *measure("128x128, batch 1", 128, 128, 1),
         *measure("128x128, batch 1024", 128, 128, 1024),
@@ -296,10 +299,10 @@ def main() -> None:
         *timed("ResNet-20, 1 image", resnet20_calls(1), 1),
         *timed("ResNet-20, 64 images", resnet20_calls(64), 64),
     ]
-    if "--large" in sys.argv[1:]:
+    if large:
         rows += timed("resnet50, 1 image", light_calls("resnet50"), 1)
     bars, leads = judge(rows), lead(rows)
-    if "--json" in sys.argv[1:]:
+    if as_json:
         met = [{"bar": f"{b.shape}, {b.contender}: {b}", "met": is_met} for b, _, is_met in bars]
         document = {
             "kernel": describe_kernel(),

@@ -3,96 +3,99 @@
     python models/fetch.py && python models/architectures.py -o /tmp/networks
     python -m benchmarks.networks /tmp/networks/*.onnx models/fetched/*.onnx light:squeezenet ...
 
-    python -m benchmarks.networks --everything models/resnet8_fmnist.onnx light:squeezenet ...
-
-For each network: CPU seconds and peak memory of `pimc compile`, cores, crossbars, the largest
-difference over all tensors on one random sample (0 LSB is equality), and the share of the float
-model's multiplications that the crossbars do. A refusal is a line, too, with its first message.
-`--everything` compiles with the best mapping and copies of layers, and simulates eight images.
+The largest difference is over all tensors, on one random image: 0 LSB is equality. MACs: what
+share of the multiplications the crossbars do. A refusal is a line, too.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import click
 import onnx
 
-from models.refill import refill_light
+from benchmarks.command import PASSED, attempt
+from models.refill import LIGHT_MODELS, refill_light
 
 SHAPES = {  # what the exported files leave open
     "bert": ("tokens=1,32",),
     "lstm_tagger": ("tokens=1,32",),
     "modelA_paper": ("x=1,100,24",),
 }
-SETTINGS = {  # rows of 7,500 samples and dilations of 4,096 need a larger core memory
-    "spindle-detector-eeg": ("--set", "memory.core_bytes=4194304"),
+EVERYTHING = ("--mapping", "best", "--replicate", "min-max")
+PLAIN_TABLE = {  # heading -> key of a line
+    "network": "network",
+    "cores": "cores",
+    "crossbars": "crossbars",
+    "lines": "lines",
+    "compile s": "compile_s",
+    "MiB": "compile_mib",
+    "verify s": "verify_s",
+    "LSB": "max_abs_diff_lsb",
+    "tensors": "tensors",
+    "MACs": "crossbar_macs",
+    "on the host": "on_host",
+}
+EVERYTHING_TABLE = {
+    "network": "network",
+    "cores": "cores",
+    "crossbars": "crossbars",
+    "LSB": "max_abs_diff_lsb",
+    "interval us": "interval_us",
+    "to bound": "interval_to_bound",
+    "latency us": "latency_us",
+    "dynamic uJ": "dynamic_uj",
+    "static uJ": "static_uj",
+    "area mm2": "area_mm2",
+    "matrix time": "matrix_time",
+    "compile s": "compile_s",
 }
 
 
-def pimc(*arguments: str) -> tuple[int, dict[str, Any], str, float, float]:
-    """Exit code, JSON document, messages, CPU seconds, peak MiB of one command."""
-    command = [sys.executable, "-m", "pimc", *arguments, "--json"]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(command, stdout=output, stderr=messages)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        messages.seek(0)
-        text = output.read()
-        document = json.loads(text) if text.strip() else {}
-        seconds = usage.ru_utime + usage.ru_stime
-        return process.returncode, document, messages.read(), seconds, usage.ru_maxrss / 1024
-
-
-def measure(argument: str, folder: Path) -> dict[str, Any]:
-    """One line of the table."""
-    model = Path(argument)
-    if argument.startswith("light:"):
-        model = folder / f"{argument.removeprefix('light:')}.onnx"
+def measure(network: str, folder: Path, *, everything: bool) -> dict[str, Any]:
+    """One line of the table. network: a file, or light:NAME for a model of the onnx package."""
+    model, program = Path(network), folder / "program.pim"
+    if network.startswith("light:"):
+        model = folder / f"{network.removeprefix('light:')}.onnx"
         onnx.save(refill_light(model.stem, logits=True), model)
-    program = folder / "program.pim"
     shapes = [word for shape in SHAPES.get(model.stem, ()) for word in ("--input-shape", shape)]
-    everything = (
-        ("--mapping", "best", "--replicate", "min-max") if "--everything" in sys.argv else ()
-    )
-    options = [
-        *everything,
-        *shapes,
-        *SETTINGS.get(model.stem, ()),
-        "--tiles",
-        "auto",
-        "-o",
-        str(program),
-    ]
-    code, compiled, messages, seconds, memory = pimc("compile", str(model), *options)
-    line: dict[str, Any] = {"network": model.stem, "exit": code}
-    line |= {"compile_s": round(seconds, 1), "compile_mib": round(memory)}
-    if code:
-        first = next((m for m in messages.splitlines() if m.startswith("error")), messages[-200:])
-        return line | {"message": first}
-    line |= {name: compiled[name] for name in ("cores", "crossbars", "reconstructs")}
+    options = [*(EVERYTHING if everything else ()), *shapes, "--tiles", "auto", "-o", str(program)]
+    compiled = attempt("compile", str(model), *options)
+    line: dict[str, Any] = {"network": model.stem, "exit": compiled.code}
+    line |= {"compile_s": round(compiled.cpu_s, 1), "compile_mib": round(compiled.peak_mib)}
+    if compiled.code:
+        return line | {"message": compiled.first_error}
+    line |= {name: compiled.document[name] for name in ("cores", "crossbars", "reconstructs")}
+    placement = compiled.document["placement"]
+    line["crossbar_macs"] = f"{placement['mac_share']['crossbars']:.1%}"
+    line["on_host"] = on_host(placement["on_host"])
     line["lines"] = len((program / "program.pim").read_text().splitlines())
-    code, found, messages, seconds, memory = pimc("verify", str(program), "--samples", "1")
-    line |= {"verify_s": round(seconds, 1), "verify_mib": round(memory)}
-    if code > 1 or not found:
-        return line | {"message": messages[-200:]}
+    found = attempt("verify", str(program), "--samples", "1")
+    line |= {"verify_s": round(found.cpu_s, 1), "verify_mib": round(found.peak_mib)}
+    if found.code not in PASSED or not found.document:
+        return line | {"message": found.first_error}
     line |= {
-        "max_abs_diff_lsb": found["max_abs_diff_lsb"],
-        "tensors": len(found["layers"]),
-        "sqnr_db": found.get("float_sqnr_db"),
+        "max_abs_diff_lsb": found.document["max_abs_diff_lsb"],
+        "tensors": len(found.document["layers"]),
+        "sqnr_db": round(found.document["float_sqnr_db"], 1),
     }
     return line | simulated(program) if everything else line
 
 
+def on_host(nodes: list[dict[str, str]]) -> str:
+    """How many operators of each kind stay on the host, and the reason of the first."""
+    reasons = {node["op"]: node["reason"] for node in reversed(nodes)}
+    counts = Counter(node["op"] for node in nodes)
+    return "; ".join(f"{count} {op}: {reasons[op]}" for op, count in counts.items())
+
+
 def simulated(program: Path) -> dict[str, Any]:
     """Time, energy and area of eight images."""
-    _, found, _, seconds, _ = pimc("simulate", str(program), "--images", "8")
+    found = attempt("simulate", str(program), "--images", "8").document
     return {
         "interval_us": round(found["interval_ns"] / 1e3, 1),
         "interval_to_bound": round(found["interval_ns"] / found["bound_interval_ns"], 3),
@@ -101,14 +104,31 @@ def simulated(program: Path) -> dict[str, Any]:
         "static_uj": round(found["energy_pj"]["static"] / 1e6, 1),
         "area_mm2": round(found["area_mm2"]["total"], 1),
         "matrix_time": round(found["utilization"]["matrix_time"], 3),
-        "simulate_s": round(seconds, 1),
     }
 
 
-def main() -> None:
-    for argument in (word for word in sys.argv[1:] if word != "--everything"):
+def row(line: dict[str, Any], columns: dict[str, str]) -> str:
+    """A line as a row of a Markdown table."""
+    if "message" in line:
+        cells = [line["network"], line["message"], *[""] * (len(columns) - 2)]
+    else:
+        values = (line[key] for key in columns.values())
+        cells = [f"{value:,}" if isinstance(value, int | float) else value for value in values]
+    return f"| {' | '.join(cells)} |"
+
+
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("networks", nargs=-1, metavar="[FILE.onnx | light:NAME]...")
+@click.option("--everything", is_flag=True, help="Best mapping, copies of layers; simulate.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
+def main(networks: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    columns = EVERYTHING_TABLE if everything else PLAIN_TABLE
+    if not as_json:
+        click.echo(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for network in networks or [f"light:{name}" for name in LIGHT_MODELS]:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(measure(argument, Path(folder))), flush=True)
+            line = measure(network, Path(folder), everything=everything)
+        click.echo(json.dumps(line) if as_json else row(line, columns))
 
 
 if __name__ == "__main__":

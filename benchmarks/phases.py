@@ -10,16 +10,16 @@ of 1 and 8 images. The batch of 64 follows from that of 8: 56 more images at eac
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.light import pimc
+from benchmarks.command import run
 
 SIDE = 224
 CLASSES = 1000
@@ -97,10 +97,10 @@ NETWORKS = {"resnet18": resnet18, "vgg16": vgg16}
 
 def measure(model: Path, program: Path, *chip: str) -> dict[str, Any]:
     """Compile for a chip, verify one image, simulate."""
-    compiled, seconds, mebibytes = pimc("compile", str(model), "-o", str(program), *chip)
-    found, verify_s, _ = pimc("verify", str(program), "--samples", "1")
-    one, one_s, _ = pimc("simulate", str(program), "--images", "1")
-    eight, eight_s, _ = pimc("simulate", str(program), "--images", "8")
+    compiling = run("compile", str(model), "-o", str(program), *chip)
+    verifying = run("verify", str(program), "--samples", "1")
+    ones, eights = (run("simulate", str(program), "--images", count) for count in ("1", "8"))
+    compiled, one, eight = compiling.document, ones.document, eights.document
     parts = eight.get("phases", [eight])
     more = eight["makespan_ns"] + 56 * sum(part["interval_ns"] for part in parts)
     is_whole = len(parts) == 1
@@ -110,11 +110,11 @@ def measure(model: Path, program: Path, *chip: str) -> dict[str, Any]:
         "cores": f"{compiled['cores']} of {compiled['cores_available']}",
         "phases": compiled["phases"],
         "byte_hops": compiled["byte_hops"],
-        "compile_cpu_s": round(seconds, 1),
-        "compile_mib": round(mebibytes),
-        "verify_cpu_s": round(verify_s, 1),
-        "max_abs_diff_lsb": found["max_abs_diff_lsb"],
-        "simulate_cpu_s": [round(one_s, 1), round(eight_s, 1)],
+        "compile_cpu_s": round(compiling.cpu_s, 1),
+        "compile_mib": round(compiling.peak_mib),
+        "verify_cpu_s": round(verifying.cpu_s, 1),
+        "max_abs_diff_lsb": verifying.document["max_abs_diff_lsb"],
+        "simulate_cpu_s": [round(ones.cpu_s, 1), round(eights.cpu_s, 1)],
         "latency_ms": one["latency_ns"] / 1e6,
         "interval_ms": {
             "1": one["interval_ns"] / 1e6,
@@ -135,8 +135,10 @@ def share(part: float, rest: float) -> float:
     return part / (part + rest)
 
 
-def main() -> None:
-    for network in sys.argv[1:] or NETWORKS:
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("networks", nargs=-1, type=click.Choice(list(NETWORKS)))
+def main(networks: tuple[str, ...]) -> None:
+    for network in networks or NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
             model, program = Path(folder) / f"{network}.onnx", Path(folder) / f"{network}.pim"
             onnx.save(NETWORKS[network](), model)

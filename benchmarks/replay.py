@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 CALIBRATION = MODELS / "fmnist_calib.npz"
@@ -82,17 +84,18 @@ def emitted(tree: Path, model: str, mapping: str) -> str:
     return result.stdout.strip()
 
 
-def main() -> None:
-    arguments = [word for word in sys.argv[1:] if not word.startswith("-")]
-    old = arguments[0] if arguments else "HEAD"
-    new = arguments[1] if len(arguments) > 1 else None
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("old", default="HEAD")
+@click.argument("new", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def main(old: str, new: str | None, as_json: bool) -> None:
     rows = []
     with checked_out(old) as before, checked_out(new) as after:
         for model, mapping in CASES:
             hashes = [emitted(tree, model, mapping) for tree in (before, after)]
             rows.append({"model": model, "mapping": mapping, "old": hashes[0], "new": hashes[1]})
     changed = [row for row in rows if row["old"] != row["new"]]
-    if "--json" in sys.argv[1:]:
+    if as_json:
         print(json.dumps({"old": old, "new": new, "programs": rows, "changed": len(changed)}))
     else:
         for row in rows:

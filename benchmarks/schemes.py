@@ -8,14 +8,14 @@ relative to dense; one per network with CPU seconds and peak memory of the comma
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
 
+import click
 import onnx
 
-from benchmarks.light import pimc
+from benchmarks.command import run
 from models.refill import LIGHT_MODELS, refill_light
 
 RATIOS = ("stored_cells", "energy_pj", "time_equal_crossbars_ns", "area_um2")
@@ -26,23 +26,23 @@ def measure(network: str, options: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / f"{network}.onnx"
         onnx.save(refill_light(network, logits=True), model)
-        document, seconds, mebibytes = pimc("compare", str(model), *options)
-    first = document["rows"][0]
-    for row in document["rows"]:
-        ratios = {name: round(first[name] / row[name], 3) for name in RATIOS}
+        ran = run("compare", str(model), *options)
+    rows = ran.document["rows"]
+    for row in rows:
+        ratios = {name: round(rows[0][name] / row[name], 3) for name in RATIOS}
         checks = {name: row[name] for name in ("reconstructs", "equal", "table_bits")}
         print(json.dumps({"network": network, "scheme": row["scheme"], **checks, **ratios}))
-    print(json.dumps({"network": network, "cpu_s": round(seconds), "peak_mib": round(mebibytes)}))
+    print(
+        json.dumps({"network": network, "cpu_s": round(ran.cpu_s), "peak_mib": round(ran.peak_mib)})
+    )
 
 
-def main() -> None:
-    """Measure the networks of the command line, all by default."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("networks", nargs="*", default=LIGHT_MODELS)
-    parser.add_argument("--schemes")
-    arguments = parser.parse_args()
-    for network in arguments.networks:
-        measure(network, ["--schemes", arguments.schemes] if arguments.schemes else [])
+@click.command(help=(__doc__ or "").split("\n\n")[0])
+@click.argument("networks", nargs=-1, type=click.Choice(LIGHT_MODELS))
+@click.option("--schemes", help="As of `pimc compare`, divided by commas.")
+def main(networks: tuple[str, ...], schemes: str | None) -> None:
+    for network in networks or LIGHT_MODELS:
+        measure(network, ["--schemes", schemes] if schemes else [])
 
 
 if __name__ == "__main__":

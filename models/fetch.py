@@ -8,6 +8,7 @@ committed.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def fetch(package: dict[str, Any]) -> list[Path]:
 
 def main() -> None:
     """Fetch everything; print one line per file."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     FETCHED.mkdir(exist_ok=True)
     for package in read_packages():
         for path in fetch(package):
