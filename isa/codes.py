@@ -169,6 +169,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "Every matrix operator of the model stays on the host, so the chip gains nothing. The "
         "placement summary says why; `--no-host` makes errors of it.",
     ),
+    "F226": Code(
+        "read as float32",
+        "A warning: a network in float16, bfloat16 or double is compiled as the float32 network "
+        "with the same weights. Samples are taken and results given in the types of the model.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

@@ -37,6 +37,7 @@ from pimc.data import (
 from pimc.driver import CompileOptions, compile_model
 from pimc.frontend.build import FrontendOptions
 from pimc.frontend.calibrate import Method
+from pimc.frontend.precision import elements_of
 from pimc.host import host_of
 from pimc.model_files import load_models, load_report, model_files, reference_file, refuse_bound
 from runtime.counters import Counters
@@ -100,6 +101,9 @@ class CompiledProgram:
     def run(self, feeds: Samples, jobs: int = 1) -> dict[str, Array]:
         """Outputs for samples [n, ...] of every input, by ONNX name; floats in, floats out.
 
+        Outputs have the element types of the model that was compiled, those of the machine
+        where it is not known.
+
         feeds: arrays by input name, or an npz file; ``labels`` in it are passed over.
         jobs: processes that run the images; the outputs do not depend on it.
         Raises PimError R702, R703 with everything that is wrong with the feeds.
@@ -118,6 +122,9 @@ class CompiledProgram:
         outputs = {
             t.onnx_name: to_real(t, to_onnx(t, result.outputs[t.name])) for t in self.output_tensors
         }
+        kinds = {} if self.float_model is None else elements_of(self.float_model)
+        for name, values in outputs.items():
+            outputs[name] = values.astype(kinds.get(name, values.dtype), copy=False)
         return outputs, result.counters
 
     __call__ = run
@@ -222,5 +229,7 @@ def verify(
 def arrays_of(samples: Samples) -> dict[str, Array]:
     """Samples as arrays by name; those of an npz file are read."""
     if isinstance(samples, Mapping):
-        return {name: np.asarray(values) for name, values in samples.items()}
+        arrays = {name: np.asarray(values) for name, values in samples.items()}
+        is_ours = {name: array.dtype.name == "bfloat16" for name, array in arrays.items()}
+        return {n: a.astype(np.float32) if is_ours[n] else a for n, a in arrays.items()}
     return read_data(Path(samples))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from isa.phases import Phases
 from isa.program import Program, Tensor
 from isa.target import Target
 from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
+from pimc.frontend.precision import in_float32
 from pimc.host import host_of
 from pimc.oracle import Oracle, integer_sources, with_outputs
 from runtime.counters import Counters
@@ -182,12 +184,25 @@ class _Check:
             lambda: Oracle(with_outputs(reference, self.names), batched, is_single)
         )
         self.found = Verification()
+        self._open = partial(Oracle, batched=batched, is_single=is_single)
         self.float: Oracle | None = None
-        try:
-            if float_model is not None:
-                self.float = Oracle(float_model, batched, is_single)
-        except PimError as error:  # the program is checked all the same
-            self.found.float_error = error.diagnostics[0].message
+        self._float_model = float_model
+        if float_model is not None:
+            try:
+                self.float = self._open(float_model)
+            except PimError as error:  # the program is checked all the same
+                self._float_failed(error)
+
+    def _float_failed(self, error: PimError) -> None:
+        """Go on without the float model; one of other floats is read as float32, too."""
+        self.float, said = None, error.diagnostics[0].message
+        assert self._float_model is not None
+        twin, widths = in_float32(self._float_model)
+        if widths and self.found.float_error is None:
+            said = f"cannot run it in {' and '.join(widths)}, float32 is compared: {said}"
+            with suppress(PimError):
+                self.float = self._open(twin)
+        self.found.float_error = said
 
     def batch_size(self, samples: int) -> int:
         """Samples at a time, so that memory stays flat."""
@@ -245,9 +260,9 @@ class _Check:
             return None
         try:
             found = self.float.run(list(outputs), onnx_feeds)
-        except PimError as error:  # the program is checked all the same
-            self.float, self.found.float_error = None, error.diagnostics[0].message
-            return None
+        except PimError as error:
+            self._float_failed(error)
+            return self._float_answers(outputs, onnx_feeds)
         for (name, (ours, _)), theirs in zip(outputs.items(), found, strict=True):
             if theirs.size != ours.size:
                 shapes = f"{list(theirs.shape)}, the program {list(ours.shape)}"

@@ -54,8 +54,8 @@ class Oracle:
         ready = {}
         for name, values in feeds.items():
             chunk = values[at : at + step]
-            if chunk.dtype.kind in "iu":  # row numbers are 32 bits here and maybe 64 there
-                chunk = chunk.astype(self._types[name])
+            # row numbers are 32 bits here and maybe 64 there, floats of another width
+            chunk = chunk.astype(self._types[name], copy=False)
             filled = np.concatenate([chunk, *[chunk[-1:]] * (step - len(chunk))])
             ready[name] = filled if self._batched[name] else np.asarray(filled[0])
         try:

@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from pimc.frontend.annotator import Annotator, Handler
-from pimc.frontend.net import Array, Net, Op, QParams
+from pimc.frontend.annotator import WIDENED, Annotator, Handler
+from pimc.frontend.net import DTYPE_NAMES, Array, Net, Op, QParams
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.simplify import drop_identities
 
 _FLOAT = onnx.TensorProto.FLOAT
-_KEPT_TYPES = (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32))  # int32: a bias
+_KEPT_TYPES = ("int8", "uint8", "int32", *WIDENED)  # int32: a bias
 
 
 def annotate(net: Net) -> None:
@@ -71,7 +71,7 @@ def _dequantize_constant(work: Annotator, op: Op) -> bool:
     if values is None or scale is None or (op.input(2) and zero is None):
         return False
     is_blocked = bool(op.attributes.get("block_size", 0)) or scale.ndim > 1
-    if values.dtype in _KEPT_TYPES and not is_blocked:
+    if values.dtype.name in _KEPT_TYPES and not is_blocked:
         axis = int(op.attributes.get("axis", 1)) % max(values.ndim, 1)
         work.views[op.output] = work.hold(op.inputs[0], scale, zero, axis)
         return True
@@ -105,9 +105,8 @@ def _evaluate(work: Annotator, op: Op) -> Array:
     """Run one operator on constants."""
     net = work.net
     names = [name for name in op.inputs if name]
-    node = onnx.helper.make_node(
-        op.op_type, op.inputs, op.outputs, domain=op.domain, **op.attributes
-    )
+    # com.microsoft's forms of Q and DQ are ONNX's own, for types that those once lacked
+    node = onnx.helper.make_node(op.op_type, op.inputs, op.outputs, **op.attributes)
     arrays = {name: net.constant(name) for name in names}
     graph = onnx.helper.make_graph(
         [node],
@@ -165,10 +164,31 @@ def _reshape_constant(work: Annotator, op: Op) -> bool:
     return True
 
 
+def _gather(work: Annotator, op: Op) -> bool:
+    """Rows of a quantized table are held as the table is, also where they are integers at first."""
+    net = work.net
+    values = net.constants.get(op.inputs[0])
+    if values is not None and values.dtype in DTYPE_NAMES:
+        meaning = work.meaning(op.output)
+        if meaning is None:
+            return False
+        held = work.hold(op.inputs[0], np.asarray(meaning.scale), meaning.zero_point, None)
+        return work.emit(op, "Gather", (held, *op.inputs[1:]), meaning)
+    table = net.quantized.get(work.views.get(op.inputs[0], op.inputs[0]))
+    if table is None:
+        return False
+    work.compute(op)
+    dtype = DTYPE_NAMES.get(table.values.dtype)
+    if table.scale.ndim == 0 and dtype is not None:
+        net.qparams[op.output] = QParams(np.float32(table.scale), int(table.zero), dtype)
+    return True
+
+
 _HANDLERS: dict[str, Handler] = {
     **QLINEAR,
     "DequantizeLinear": _dequantize,
     "QuantizeLinear": _quantize,
     "Cast": _cast,
+    "Gather": _gather,
     **dict.fromkeys(("Transpose", "Reshape", "Squeeze", "Unsqueeze"), _reshape_constant),
 }

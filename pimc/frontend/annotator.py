@@ -21,9 +21,10 @@ from pimc.frontend.net import (
     QParams,
     Quantized,
 )
-from pimc.frontend.regions import PASSING
+from pimc.frontend.regions import MOVES, PASSING
 
 _FLOAT = onnx.TensorProto.FLOAT
+WIDENED = {"int2": np.int8, "int4": np.int8, "uint2": np.uint8, "uint4": np.uint8}
 _DOMAINS = ("", MICROSOFT)  # onnxruntime's quantizer writes Q and DQ in its own domain too
 
 
@@ -57,14 +58,15 @@ class Annotator:
         handler = self._handlers.get(op.op_type) if op.domain in _DOMAINS else None
         if handler is not None and handler(self, op):
             return
-        if op.op_type in PASSING | {"Concat"} and not op.domain and op.inputs[0] in self.views:
+        moves = op.op_type in PASSING | {"Concat"} and not op.domain
+        if moves and self.views.get(op.inputs[0], "") not in ("", *self.net.quantized):
             mixes = op.op_type == "Resize" and op.attributes.get("mode", "nearest") != "nearest"
             if not (mixes and op.inputs[0] in self.dtypes):
                 self._pass_on(op)
                 return
-        self._compute(op)
+        self.compute(op)
 
-    def _compute(self, op: Op) -> None:
+    def compute(self, op: Op) -> None:
         """Add an operator as it is: what it reads as integers stays integers."""
         inputs = tuple(self._integers(n) if n in self.dtypes else n for n in op.inputs)
         self.ops.append(self._renamed(replace(op, inputs=inputs)))
@@ -106,7 +108,7 @@ class Annotator:
         sources = [name for name in op.inputs if not net.is_constant(name)]
         known = [net.qparams.get(name) for name in sources]
         if op.op_type == "Concat" and any(held != known[0] for held in known):
-            self._compute(before)  # integers of different scales
+            self.compute(before)  # integers of different scales
             return
         if dtype is not None and op.op_type in ("Concat", "Pad"):
             held = self._settled(sources[0], QParams(np.float32(1), 0, dtype))
@@ -147,6 +149,9 @@ class Annotator:
         net = self.net
         name = net.fresh(f"{values}_held")
         integers: IntArray = net.constants[values]
+        if integers.dtype.name in WIDENED:
+            integers = integers.astype(WIDENED[integers.dtype.name])
+            zero = None if zero is None else zero.astype(integers.dtype)
         flat = np.asarray(scale, np.float32)
         flat = flat.reshape(()) if flat.size == 1 else flat.reshape(-1)
         points = np.zeros(flat.shape, integers.dtype) if zero is None else zero.reshape(flat.shape)
@@ -160,6 +165,21 @@ class Annotator:
         """Whether nobody reads a tensor before it is rounded."""
         readers = self._readers.get(tensor, [])
         return tensor not in self._outputs and all(r.op_type == "QuantizeLinear" for r in readers)
+
+    def meaning(self, tensor: str) -> QParams | None:
+        """What all readers of moved integers read them as; None when that is not one thing."""
+        found: set[QParams | None] = set()
+        if tensor in self._outputs:
+            return None
+        for op in self._readers.get(tensor, []):
+            if op.op_type in MOVES and op.inputs[0] == tensor:
+                found |= {self.meaning(name) for name in op.outputs if name}
+            elif op.op_type.startswith(("DequantizeLinear", "QLinear", "QGemm")):
+                at = op.inputs.index(tensor)
+                found.add(self.scalar(op.input(at + 1), op.input(at + 2)))
+            else:
+                return None
+        return found.pop() if len(found) == 1 else None
 
     def view(self, tensor: str, qparams: QParams) -> str:
         """The float tensor that integer ``tensor`` stands for under these parameters."""

@@ -1,4 +1,7 @@
-"""Fold: onnxruntime computes the constants that onnx's own evaluator could not."""
+"""Fold: onnxruntime computes the constants that onnx's own evaluator could not.
+
+Quantized constants count as the floats that they stand for.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,12 @@ def _folded(net: Net, op: Op) -> list[Array] | None:
     has_graphs = any(isinstance(value, onnx.GraphProto) for value in op.attributes.values())
     if op.domain or op.op_type in _KEPT | _RANDOM or has_graphs or not names:
         return None
-    if not all(name in net.constants for name in names) or not all(op.outputs):
+    if not all(map(net.is_constant, names)) or not all(op.outputs):
         return None
     if any(math.prod(net.shapes.get(name, ())) > _LARGEST for name in op.outputs):
         return None
     try:
-        return run_alone(op, {name: net.constants[name] for name in names}, net.opset)
+        return run_alone(op, {name: net.constant(name) for name in names}, net.opset)
     except PimError:
         return None  # the checks will name the node
 

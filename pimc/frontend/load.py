@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
@@ -103,7 +104,7 @@ def _checked(model: onnx.ModelProto, path: Path | None, folder: Path | None) -> 
     _check_versions(model, path)
     _load_external(model, path, folder)
     try:
-        onnx.checker.check_model(model)
+        _check_sorted(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         said = " ".join(str(error).split("==>")[0].split())
         raise PimError(
@@ -112,6 +113,25 @@ def _checked(model: onnx.ModelProto, path: Path | None, folder: Path | None) -> 
     _check_more(model, path)
     _densify(model)
     return model
+
+
+def _check_sorted(model: onnx.ModelProto) -> None:
+    """The checker of onnx, on nodes in the order in which they run.
+
+    onnxruntime sorts them itself, and its float16 converter leaves its casts at the end.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        if "topologically sorted" not in str(error):
+            raise
+        graph = ir.from_proto(model)
+        try:
+            graph.graph.sort()
+        except ValueError:  # a cycle
+            raise error from None
+        model.CopyFrom(ir.to_proto(graph))
+        onnx.checker.check_model(model)
 
 
 def _check_more(model: onnx.ModelProto, path: Path | None) -> None:

@@ -3,7 +3,8 @@
 The order and its reasons: the C++ converter first, because the optimizer knows current operators
 only; initializers leave the inputs and constants become initializers before folding, because
 folding trusts initializers alone; shapes are fixed before folding, so that shape arithmetic
-vanishes.
+vanishes; other floats become float32 behind folding, so that sizes computed in double stay right,
+and before fusion, so that fused weights are not rounded to 16 bits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pimc.frontend.fusions import RULES
 from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import OPSET
+from pimc.frontend.precision import read_as_float32
 from pimc.frontend.session import run_on_zeros
 
 IR_VERSION = 10
@@ -39,7 +41,12 @@ _UNCONVERTED = (
 )
 _OPAQUE = frozenset(("GroupNormalization",))  # a function, whose body onnx does not follow
 _BOUNDED = frozenset(("Clip", "Max", "Min", "Pad", "Where"))  # take infinity for "no limit"
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,14 @@ class Normalized:
 
     outputs: the names that the user knows, in order; passes may have merged tensors behind them.
     is_split: some input had a fixed leading size above 1, which was taken for a batch.
+    widths: types of floats, besides float32, that the model computed in.
     """
 
     model: onnx.ModelProto
     batched: frozenset[str]
     outputs: tuple[str, ...]
     is_split: bool
+    widths: tuple[str, ...] = ()
 
 
 def normalize(
@@ -76,12 +85,14 @@ def normalize(
     _spell_axes(work)
     _forget_shapes(work)
     work = _with_foreign_shapes(resolve_ceil_mode(work))
-    work = resolve_ceil_mode(_optimize(work))
+    work, widths = _optimize(work)
+    work = resolve_ceil_mode(work)
     if not _has_foreign_nodes(work):
         _forget_shapes(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
-    return Normalized(work, batched, tuple(v.name for v in model.graph.output), is_split)
+    names = tuple(v.name for v in model.graph.output)
+    return Normalized(work, batched, names, is_split, widths)
 
 
 def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -169,7 +180,8 @@ def _with_foreign_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
+def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model folded and fused, in float32; and the other floats that it computed in."""
     before = ir.passes.Sequential(
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -192,11 +204,12 @@ def _optimize(model: onnx.ModelProto) -> onnx.ModelProto:
             output_size_limit=_UNLIMITED,
             should_fold=_should_fold,
         )
+        widths = read_as_float32(graph)
         rewriter.rewrite(graph)
         RULES.apply_to_model(graph)
         after(graph)
         graph.ir_version = IR_VERSION
-        return ir.to_proto(graph)
+        return ir.to_proto(graph), widths
     except Exception as error:  # the passes run on whatever a user's file says
         first = str(error.__cause__ or error).strip().splitlines()[0]
         raise PimError(

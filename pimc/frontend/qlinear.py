@@ -25,7 +25,13 @@ def qgemm(work: Annotator, op: Op) -> bool:
 
 
 def qlinear_matmul(work: Annotator, op: Op) -> bool:
-    """QLinearMatMul with a constant second operand."""
+    """QLinearMatMul of two computed tensors, or with a constant second operand."""
+    if op.inputs[3] not in work.net.constants:
+        left, right = (_operand(work, *op.inputs[at : at + 3]) for at in (0, 3))
+        y = work.scalar(op.inputs[6], op.input(7))
+        if left is None or right is None or y is None:
+            return False
+        return work.emit(op, "MatMul", (left, right), y)
     return _product(work, op, "MatMul", "", op.input(6), op.input(7))
 
 
