@@ -149,7 +149,7 @@ def _checked_samples(
                 f"[samples, {', '.join(map(str, sample))}]",
                 Location(node=f"input `{port.name}`"),
             )
-        elif array.dtype.kind not in "fiu":
+        elif array.dtype.kind not in "fiub":
             findings.error("F220", f"calibration array `{port.name}` holds {array.dtype} values")
     if len(counts) > 1:
         findings.error("F220", f"the calibration arrays differ in length: {sorted(counts)}")

@@ -25,7 +25,23 @@ NUMPY_TYPES = {"s8": np.dtype(np.int8), "u8": np.dtype(np.uint8)}
 DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
 ONNX_TYPES: dict[str, int] = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
 INT_NAMES = {elem_type: name for name, elem_type in ONNX_TYPES.items()}
-NUMBER_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+NUMBER_TYPES = (  # 32 bits on the machine
+    onnx.TensorProto.BOOL,
+    onnx.TensorProto.INT16,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT16,
+    onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64,
+)
+RAW_TYPES: dict[
+    int, str
+] = {  # what crosses the border of a partition as it is -> its type on the machine
+    onnx.TensorProto.FLOAT: "f32",
+    **dict.fromkeys(NUMBER_TYPES, "s32"),
+    onnx.TensorProto.INT8: "s8",
+    onnx.TensorProto.UINT8: "u8",
+}
 MICROSOFT = "com.microsoft"
 _OWN_DOMAINS = ("", "ai.onnx", MICROSOFT)
 OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is

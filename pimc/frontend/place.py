@@ -13,7 +13,7 @@ from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from passes.graph import Graph, MatrixNode
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.export import partition_model
-from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op, QParams
+from pimc.frontend.net import INT_NAMES, MICROSOFT, RAW_TYPES, Net, Op, QParams
 from pimc.frontend.partitions import between, body_of, is_host, partitioned
 from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import plan
@@ -22,14 +22,6 @@ from pimc.frontend.supported import LARGEST, Refusal, label_of, refusals
 
 _FLOAT = onnx.TensorProto.FLOAT
 _MATRIX_OPS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-RAW_TYPES = {  # what crosses the border as it is -> its type on the machine
-    _FLOAT: "f32",
-    onnx.TensorProto.BOOL: "s32",
-    onnx.TensorProto.INT32: "s32",
-    onnx.TensorProto.INT64: "s32",
-    onnx.TensorProto.INT8: "s8",
-    onnx.TensorProto.UINT8: "u8",
-}
 
 
 @dataclass(frozen=True)

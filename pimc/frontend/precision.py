@@ -63,7 +63,8 @@ def elements_of(model: onnx.ModelProto) -> dict[str, np.dtype[np.generic]]:
     found = {
         name: onnx.helper.tensor_dtype_to_np_dtype(kind) for name, kind in kinds.items() if kind
     }
-    return {n: dtype if dtype.isbuiltin == 1 else np.dtype(np.float32) for n, dtype in found.items()}
+    single = np.dtype(np.float32)
+    return {name: dtype if dtype.isbuiltin == 1 else single for name, dtype in found.items()}
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -263,7 +263,7 @@ def _check_ports(net: Net, findings: Findings) -> None:
                 kind = onnx.TensorProto.DataType.Name(port.elem_type).lower()
                 findings.error(
                     "F214",
-                    f"{role} `{port.name}` has elements of type {kind}; float32, int8 and uint8 "
+                    f"{role} `{port.name}` has elements of type {kind}; floats, integers and bool "
                     "are supported",
                     at,
                 )

@@ -189,3 +189,20 @@ def test_the_product_of_two_quantized_tensors_is_on_the_chip() -> None:
     )  # fmt: skip
     found = check_model(model, feeds={"x": weights(5, 4, 6, scale=1.0)})
     assert found.on_host == ()
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "uint32", "int32", "uint64", "int64", "bool"])
+def test_whole_numbers_enter_and_leave_in_their_own_type(kind: str) -> None:
+    own = TensorProto.DataType.Value(kind.upper())
+    model = make(
+        f"({kind}[N,4] x) => (float[N,3] y, {kind}[N,4] z)",
+        f"c = Cast<to=1>(x) y = MatMul(c, w) z = Cast<to={own}>(c)",
+        w=weights(4, 3),
+    )
+    values = np.random.default_rng(0).integers(0, 2, (6, 4)).astype(kind)
+    program = pimc.compile(model, calibration={"x": values})
+    assert program.verify({"x": values})["equal"]
+    found = program.run({"x": values})
+    assert {name: array.dtype.name for name, array in found.items()} == {"y": "float32", "z": kind}
+    np.testing.assert_array_equal(found["z"], values)
+    assert program.report["placement"]["mac_share"]["crossbars"] == 1

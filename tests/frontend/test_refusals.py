@@ -203,8 +203,9 @@ def test_infinity_as_a_limit_is_none() -> None:
     assert len(import_model(model).graph.nodes) in (1, 2)
 
 
-def test_half_precision_is_refused_where_it_enters() -> None:
-    model = make("(float16[N,4] x) => (float16[N,4] y)", "a = Relu(x) b = Exp(a) y = Relu(b)")
+@pytest.mark.parametrize("kind", ["string", "complex64"])
+def test_what_is_no_number_is_refused_where_it_enters(kind: str) -> None:
+    model = make(f"({kind}[N,4] x) => ({kind}[N,4] y)", "y = Identity(x)")
     findings = refused(model)
     assert [finding.code for finding in findings] == ["F214", "F214"]
     assert "input `x`" in findings[0].message

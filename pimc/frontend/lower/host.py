@@ -12,16 +12,9 @@ from pimc.frontend.emit.builder import BATCH
 from pimc.frontend.emit.host import partition_of
 from pimc.frontend.lower.model import ReferenceModel, reads_of
 from pimc.frontend.lower.state import Info, State, machine_order, machine_shape
+from pimc.frontend.net import RAW_TYPES
 
 IR_VERSION = 10
-_MACHINE_TYPES: dict[int, str] = {
-    onnx.TensorProto.FLOAT: "f32",
-    onnx.TensorProto.BOOL: "s32",
-    onnx.TensorProto.INT32: "s32",
-    onnx.TensorProto.INT64: "s32",
-    onnx.TensorProto.INT8: "s8",
-    onnx.TensorProto.UINT8: "u8",
-}
 
 
 class Partitions:
@@ -61,7 +54,7 @@ class Partitions:
                 dims = value.shape.dim
                 batched = bool(dims) and dims[0].dim_param == BATCH
                 sizes = tuple(int(dim.dim_value) for dim in (dims[1:] if batched else dims))
-                found[tensor] = Info(_MACHINE_TYPES[value.elem_type], sizes, batched)
+                found[tensor] = Info(RAW_TYPES[value.elem_type], sizes, batched)
         return found
 
     def model(self, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
