@@ -10,7 +10,7 @@ import onnx
 import pytest
 from frontend.makers import integers, make, weights
 from frontend.oracle import check_model, run_onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import pimc
 from isa.diagnostics import PimError
