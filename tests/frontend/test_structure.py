@@ -78,6 +78,16 @@ def test_a_vector_without_batch_axis() -> None:
     assert all(d.largest == 0 for d in differences(found, {"x": feeds["x"][0]}).values())
 
 
+@pytest.mark.parametrize("first", ["mixed", "a"])
+def test_a_batch_that_was_moved_away_meets_one_that_was_not(first: str) -> None:
+    second = {"mixed": "a", "a": "mixed"}[first]
+    body = f"""swapped = Transpose<perm=[1,0,2]>(x) h = MatMul(swapped, w)
+               mixed = Transpose<perm=[1,2,0]>(h) a = Transpose<perm=[0,2,1]>(x)
+               s = Sub({first}, {second}) y = Conv(s, v)"""
+    signature = "(float[N,5,6] x) => (float[1,4,5] y)"
+    check_model(make(signature, body, w=weights(6, 6), v=weights(4, 6, 1)), images=1)
+
+
 def test_unused_nodes_inputs_and_outputs_disappear() -> None:
     body = "y = MatMul(x, w) u = Relu(y) v = Exp(u) t, s = Split<axis=1>(x, parts) z = Relu(t)"
     model = make("(float[N,6] x) => (float[N,4] y, float[N,2] z)", body, w=weights(6, 4),

@@ -184,8 +184,14 @@ def _result_axis(state: State, model: ReferenceModel, output: str, first: str, s
         lost = [a for a, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n != m]
         if len(lost) == 1:
             return lost[0]
-    axis = state.axis_of(state.value_of(first), first)
-    return axis + len(shape) - len(state.infos[first].shape)
+    operands = [first] if model.is_constant(second) else [first, second]
+    lost_axes = len(shape) - min(len(state.infos[name].shape) for name in operands)
+    for name in operands:
+        axis = state.axis_of(state.value_of(name), name)
+        axis += len(shape) - len(state.infos[name].shape)
+        if axis >= lost_axes:  # else it is the batch, which the other operand has apart
+            break
+    return axis
 
 
 def _operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axis: int) -> str:
