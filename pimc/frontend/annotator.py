@@ -68,8 +68,8 @@ class Annotator:
 
     def compute(self, op: Op) -> None:
         """Add an operator as it is: what it reads as integers stays integers."""
-        inputs = tuple(self._integers(n) if n in self.dtypes else n for n in op.inputs)
-        self.ops.append(self._renamed(replace(op, inputs=inputs)))
+        integers = {name: self._integers(name) for name in op.reads if name in self.dtypes}
+        self.ops.append(self._renamed(op.reading(integers)))
 
     def _with_real_constants(self, op: Op, held: QParams) -> Op:
         """Concat or Pad of integers: its integer constants as the reals that they stand for."""
@@ -99,7 +99,7 @@ class Annotator:
         return self._numbers[tensor]
 
     def _renamed(self, op: Op) -> Op:
-        return replace(op, inputs=tuple(self.views.get(name, name) for name in op.inputs))
+        return op.reading(self.views)
 
     def _pass_on(self, op: Op) -> None:
         """An operator that moves integers: its result is held as its input is."""

@@ -30,7 +30,7 @@ def float_model(net: Net, extra_outputs: Iterable[str] = ()) -> onnx.ModelProto:
     ]
     names = dict.fromkeys([*(p.tensor for p in net.outputs), *extra_outputs])
     outputs = [_info(net, name) for name in names]
-    used = {name for op in net.ops for name in op.inputs}
+    used = {name for op in net.ops for name in op.reads}
     initializers = [numpy_helper.from_array(v, n) for n, v in net.constants.items() if n in used]
     initializers += [
         numpy_helper.from_array(v.real(), n) for n, v in net.quantized.items() if n in used

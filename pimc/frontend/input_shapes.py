@@ -25,7 +25,9 @@ def bind_inputs(
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     findings, batched, is_split = Findings(), set(), False
-    leading = {_leading(v) for v in inputs if v.name not in wanted and _rank(v) > 1} - {None}
+    first = {value.name: _leading(value) for value in inputs if _rank(value) > 1}
+    first |= {name: sizes[0] for name, sizes in wanted.items() if len(sizes) > 1}
+    leading = {size for size in first.values() if size is not None and size > 0}
     split_batch &= len(leading) < 2  # different sizes are no batch
     for name in wanted.keys() - {value.name for value in inputs}:
         findings.error(

@@ -8,7 +8,7 @@ model and a QOperator model differ only in how much of that is filled in, and on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import helper, numpy_helper
 
 from isa.diagnostics import Findings
+from pimc.frontend.subgraphs import close, read_names, renamed
 
 Array = NDArray[Any]
 IntArray = NDArray[np.integer[Any]]
@@ -123,6 +124,19 @@ class Op:
         """The name at a position, empty where the optional input is absent."""
         return self.inputs[position] if position < len(self.inputs) else ""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors that it reads, each once; what its subgraphs take from around them, too."""
+        return tuple(dict.fromkeys(read_names(self.inputs, self.attributes.values())))
+
+    def reading(self, names: Mapping[str, str]) -> Op:
+        """The same operator that reads other tensors instead."""
+        if names.keys().isdisjoint(self.reads):
+            return self
+        attributes = {key: renamed(value, names) for key, value in self.attributes.items()}
+        inputs = tuple(names.get(name, name) for name in self.inputs)
+        return replace(self, inputs=inputs, attributes=attributes)
+
 
 @dataclass(frozen=True)
 class Port:
@@ -176,9 +190,8 @@ class Net:
         """Operators that read each tensor, each once."""
         found: dict[str, list[Op]] = {}
         for op in self.ops:
-            for name in dict.fromkeys(op.inputs):
-                if name:
-                    found.setdefault(name, []).append(op)
+            for name in op.reads:
+                found.setdefault(name, []).append(op)
         return found
 
     def output_tensors(self) -> set[str]:
@@ -202,12 +215,7 @@ class Net:
 
     def rename_inputs(self, names: dict[str, str]) -> None:
         """Let operators and outputs read other tensors instead."""
-        self.ops = [
-            replace(op, inputs=tuple(names.get(n, n) for n in op.inputs))
-            if any(n in names for n in op.inputs)
-            else op
-            for op in self.ops
-        ]
+        self.ops = [op.reading(names) for op in self.ops]
         self.outputs = [replace(p, tensor=names.get(p.tensor, p.tensor)) for p in self.outputs]
 
     def remove_unused(self) -> None:
@@ -216,7 +224,7 @@ class Net:
         for op in reversed(self.ops):
             if needed.intersection(op.outputs):
                 kept.append(op)
-                needed.update(op.inputs)
+                needed.update(op.reads)
         self.ops = kept[::-1]
         self.constants = {name: v for name, v in self.constants.items() if name in needed}
         self.quantized = {name: v for name, v in self.quantized.items() if name in needed}
@@ -254,7 +262,7 @@ def build_net(
 def _op(node: onnx.NodeProto) -> Op:
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            _close(graph)
+            close(graph)
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return Op(
         node.name or node.output[0],
@@ -264,24 +272,6 @@ def _op(node: onnx.NodeProto) -> Op:
         {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()},
         "" if node.domain == "ai.onnx" else node.domain,
     )
-
-
-def _close(graph: onnx.GraphProto) -> None:
-    """Let a subgraph make its outputs itself: onnxruntime refuses one handed through from around.
-
-    Removing operators that change nothing can leave such an output behind.
-    """
-    made = {name for node in graph.node for name in node.output}
-    made |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    for output in graph.output:
-        if output.name not in made:
-            inner = f"{output.name}_inside"
-            graph.node.append(helper.make_node("Identity", [output.name], [inner]))
-            output.name = inner
-    for node in graph.node:
-        for attribute in node.attribute:
-            for deeper in (attribute.g, *attribute.graphs):
-                _close(deeper)
 
 
 def used_inputs(op: Op) -> Iterator[str]:

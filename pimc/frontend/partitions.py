@@ -7,11 +7,9 @@ one: so the connected parts of each epoch are convex, and no two of them wait fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from graphlib import TopologicalSorter
-from typing import Any, TypeGuard
-
-import onnx
+from typing import TypeGuard
 
 from pimc.frontend.net import Net, Op
 
@@ -31,7 +29,7 @@ def body_of(op: Op) -> tuple[Op, ...]:
 
 def partitioned(net: Net, ops: Sequence[Op], hosted: Collection[int]) -> list[Op]:
     """``ops`` (in topological order) with those in ``hosted``, by id, put into partitions."""
-    reads = [tuple(dict.fromkeys(read_names(op.inputs, op.attributes.values()))) for op in ops]
+    reads = [op.reads for op in ops]
     part = _parts(ops, reads, hosted)
     maker = {name: at for at, op in enumerate(ops) for name in op.outputs if name}
     order = TopologicalSorter[int]()
@@ -111,45 +109,3 @@ def between(ops: Sequence[Op], first: Op, last: Op) -> Iterator[Op]:
         if before.intersection(op.outputs):
             before.update(op.inputs)
             yield op
-
-
-def read_names(inputs: Iterable[str], attributes: Iterable[Any]) -> Iterator[str]:
-    """The tensors that a node reads, those that its subgraphs take from around them included."""
-    yield from (name for name in inputs if name)
-    for value in attributes:
-        for graph in value if isinstance(value, list) else [value]:
-            if isinstance(graph, onnx.GraphProto):
-                yield from captured(graph)
-
-
-def captured(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that a subgraph reads from the graphs around it."""
-    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        attributes = [onnx.helper.get_attribute_value(a) for a in node.attribute]
-        yield from (name for name in read_names(node.input, attributes) if name not in own)
-        own.update(node.output)
-    yield from (value.name for value in graph.output if value.name not in own)
-
-
-def renamed(value: Any, names: dict[str, str]) -> Any:
-    """An attribute in whose subgraphs the tensors from around have other names."""
-    if isinstance(value, list):
-        return [renamed(item, names) for item in value]
-    if not isinstance(value, onnx.GraphProto):
-        return value
-    copy = onnx.GraphProto()
-    copy.CopyFrom(value)
-    own = {v.name for v in copy.input} | {t.name for t in copy.initializer}
-    own |= {name for node in copy.node for name in node.output}
-    taken = {old: new for old, new in names.items() if old not in own}
-    for node in copy.node:
-        node.input[:] = [taken.get(name, name) for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                attribute.g.CopyFrom(renamed(attribute.g, taken))
-            for graph in attribute.graphs:
-                graph.CopyFrom(renamed(graph, taken))
-    for output in copy.output:
-        output.name = taken.get(output.name, output.name)
-    return copy

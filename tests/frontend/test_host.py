@@ -103,17 +103,21 @@ def test_a_shape_that_depends_on_data_is_no_output() -> None:
         pimc.compile(model)
 
 
-def test_a_branch_runs_on_the_host_with_what_it_takes_from_around() -> None:
+@pytest.mark.parametrize("taken", ["one", "two", "wide", "zoomed"])
+def test_a_branch_runs_on_the_host_with_what_it_takes_from_around(taken: str) -> None:
+    """Also a constant, or what an operator makes, that nobody but the branches reads."""
     value = helper.make_tensor_value_info
     branches = [
         helper.make_graph(
-            [helper.make_node(op, ["a", "one"], [op])], op, [],
+            [helper.make_node(op, ["a", taken], [op])], op, [],
             [value(op, TensorProto.FLOAT, [1, 4, 6, 6])],
         )
         for op in ("Add", "Mul")
     ]  # fmt: skip
-    model = make(IMAGE, "a = Conv(x, w) s = ReduceSum<keepdims=0>(a) c = Greater(s, one)",
-                 w=CONV["w"], v=CONV["v"], one=np.float32(1))  # fmt: skip
+    body = """a = Conv(x, w) s = ReduceSum<keepdims=0>(a) c = Greater(s, one)
+              wide = Tile(two, four) zoomed = Sigmoid(a)"""
+    model = make(IMAGE, body, w=CONV["w"], v=CONV["v"], one=np.float32(1), two=np.float32([2]),
+                 four=np.array([6]))  # fmt: skip
     model.graph.node.append(
         helper.make_node("If", ["c"], ["b"], "choice",
                          then_branch=branches[0], else_branch=branches[1])

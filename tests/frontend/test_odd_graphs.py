@@ -9,6 +9,7 @@ from frontend.makers import make, weights
 
 import pimc
 from isa.diagnostics import PimError
+from pimc.frontend.build import FrontendOptions, import_model
 
 F = np.float32
 S8, U8 = np.int8(3), np.uint8(3)
@@ -61,6 +62,14 @@ def test_a_tensor_that_is_joined_twice_is_quantized_once() -> None:
 
 def test_inputs_of_different_leading_sizes_have_no_batch_in_common() -> None:
     check(make("(float[1,4] x, float[3,3] z) => (float[A,B] y)", "y = Add(x, x)"))
+
+
+def test_wanted_shapes_of_different_leading_sizes_have_no_batch_in_common() -> None:
+    model = make("(float[N,4] x, float[M,4] z) => (float[A,B] y)",
+                 "t = Transpose<perm=[1,0]>(z) y = MatMul(x, t)")  # fmt: skip
+    options = FrontendOptions(input_shapes={"x": (1, 4), "z": (3, 4)})
+    found = import_model(model, options=options)
+    assert [found.graph.values[name].onnx_shape for name in ("x", "z")] == [(4,), (3, 4)]
 
 
 def test_only_a_model_that_runs_at_batch_one_is_cut_into_images() -> None:

@@ -9,7 +9,7 @@ import onnx
 from pimc.frontend.cells import float_nodes, is_cell
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import Op
-from pimc.frontend.partitions import body_of, renamed
+from pimc.frontend.partitions import body_of
 
 MARK = "pimc.partition"  # key of a node's metadata: the partition that it belongs to
 
@@ -45,17 +45,16 @@ def emit_host(build: Builder, part: Op) -> None:
 
 def _write(build: Builder, op: Op, names: dict[str, str]) -> None:
     """One operator of a partition, its tensors called ``names``."""
-    inputs, outputs = ([names.get(n, n) for n in side] for side in (op.inputs, op.outputs))
+    op = replace(op.reading(names), outputs=tuple(names.get(name, name) for name in op.outputs))
     if is_cell(op):
-        build.nodes += float_nodes(replace(op, inputs=tuple(inputs), outputs=tuple(outputs)))
+        build.nodes += float_nodes(op)
         return
-    attributes = {key: renamed(value, names) for key, value in op.attributes.items()}
-    if op.op_type == "MatMul" and len(inputs) == 3:  # it has taken up a bias
+    if op.op_type == "MatMul" and len(op.inputs) == 3:  # it has taken up a bias
         product = build.unique(f"{op.output}_product")
-        build.node("MatMul", inputs[:2], [product], f"{op.name}/product")
-        build.node("Add", [product, inputs[2]], outputs, op.name)
+        build.node("MatMul", op.inputs[:2], [product], f"{op.name}/product")
+        build.node("Add", [product, op.inputs[2]], op.outputs, op.name)
         return
-    build.node(op.op_type, inputs, outputs, op.name, op.domain, **attributes)
+    build.node(op.op_type, op.inputs, op.outputs, op.name, op.domain, **op.attributes)
 
 
 def _name(build: Builder, tensor: str) -> str:

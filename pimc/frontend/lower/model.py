@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pimc.frontend.net import DTYPE_NAMES, Array, QParams
-from pimc.frontend.partitions import read_names
+from pimc.frontend.subgraphs import read_names
 
 
 class ReferenceModel:
