@@ -309,6 +309,31 @@ class Min(Elementwise):
 
 
 @dataclass(frozen=True)
+class Select(Instruction):
+    """``into = sat(rint(r / scale) + zero)``, where ``mask`` chooses between two operands.
+
+    ``r = f32(a - zero_a) * scale_a`` where it is not 0, ``r = f32(b - zero_b) * scale_b`` where it
+    is, each operation rounded on its own. ``mask``, ``a`` and ``b`` broadcast over columns and
+    channels each.
+    """
+
+    mnemonic = "select"
+    unit = "vector"
+    reads = ("mask", "a", "b")
+    writes = ("into",)
+    into: Region
+    mask: Region
+    a: Region
+    b: Region
+    scale_a: float = 1.0
+    zero_a: int = 0
+    scale_b: float = 1.0
+    zero_b: int = 0
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
 class Pool(Instruction):
     """Base of the instructions that reduce windows channel by channel."""
 
@@ -351,6 +376,28 @@ class Softmax(Instruction):
     into: Region
     source: Region
     powers: TableRef
+    scale: float = 1.0
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Instruction):
+    """``into = sat(rint((f32(d) * scale_a - l) / scale) + zero)`` over the channels.
+
+    ``d = source - max(source)`` and ``l``, the logarithm of ``t = f32(sum(powers[d + 255])) /
+    f32(powers[255])``, is made of what IEEE pins down: ``l = 2048 * ((q - 1) / (q + 1))`` with
+    ``q`` the tenfold square root of ``t``, each rounded to f32. Up to ``t = 2^16`` that is
+    within 0.0003 of ``ln t``. powers: as of ``softmax``.
+    """
+
+    mnemonic = "logsoftmax"
+    unit = "vector"
+    reads = ("source",)
+    writes = ("into",)
+    into: Region
+    source: Region
+    powers: TableRef
+    scale_a: float = 1.0
     scale: float = 1.0
     zero: int = 0
 
@@ -469,7 +516,7 @@ MOST_COUNTED = 2**23  # elements of a group: sums of so many fit 32 bits, produc
 
 _CLASSES: tuple[type[Instruction], ...] = (
     Load, Store, Host, Send, Recv, Fill, Const, Copy, Gather, Mvm, Accumulate, Requant, Lut,
-    Lookup, Add, Sub, Mul, Div, Pow, Max, Min, MatMul, MaxPool, SumPool, Softmax, LayerNorm, Lrn,
-    Moments, GroupNorm, *FLOAT_CLASSES,
+    Lookup, Add, Sub, Mul, Div, Pow, Max, Min, Select, MatMul, MaxPool, SumPool, Softmax,
+    LogSoftmax, LayerNorm, Lrn, Moments, GroupNorm, *FLOAT_CLASSES,
 )  # fmt: skip
 CATALOG: dict[str, type[Instruction]] = {cls.mnemonic: cls for cls in _CLASSES}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
+LOG_ROOTS = 10  # square roots in the logarithm of `isa.catalog.LogSoftmax`
 
 
 @cache

@@ -23,6 +23,7 @@ from isa.catalog import (
     Host,
     LayerNorm,
     Load,
+    LogSoftmax,
     Lookup,
     Lrn,
     Lut,
@@ -36,6 +37,7 @@ from isa.catalog import (
     Pow,
     Recv,
     Requant,
+    Select,
     Send,
     Softmax,
     Store,
@@ -58,7 +60,7 @@ from isa.verify_rules import (
     windows,
 )
 from isa.verify_scope import Scope
-from isa.verify_site import Site
+from isa.verify_site import Operand, Site
 
 Kind = TypeVar("Kind", bound=Instruction)
 Check = Callable[[Site, Any], None]
@@ -302,12 +304,29 @@ def _binary(site: Site, i: Elementwise) -> None:
     if into is not None and a is not None:
         same_shape(site, into, a)
     if into is not None and b is not None:
-        rows, columns, channels = b.shape
-        broadcast = columns in (1, into.shape[1]) and channels in (1, into.shape[2])
-        if rows != into.shape[0] or not broadcast:
-            message = f"`{b.text}` {list(b.shape)} does not broadcast to {list(into.shape)}"
-            hint = "its columns and channels may be 1, its rows not"
-            site.error("V404", message, b.text, hint)
+        _broadcasts(site, b, into)
+
+
+def _broadcasts(site: Site, operand: Operand, into: Operand) -> None:
+    rows, columns, channels = operand.shape
+    broadcast = columns in (1, into.shape[1]) and channels in (1, into.shape[2])
+    if rows != into.shape[0] or not broadcast:
+        message = f"`{operand.text}` {list(operand.shape)} does not broadcast to {list(into.shape)}"
+        hint = "its columns and channels may be 1, its rows not"
+        site.error("V404", message, operand.text, hint)
+
+
+@checks(Select)
+def _select(site: Site, i: Select) -> None:
+    into, mask, a, b = (site.region(name) for name in ("into", "mask", "a", "b"))
+    for operand in (into, mask, a, b):
+        typed(site, operand, BYTES)
+        if into is not None and operand is not None and operand is not into:
+            _broadcasts(site, operand, into)
+    for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
+        value_of(site, name, operand)
+    real(site, "scale_a", "scale_b")
+    real(site, "scale", positive=True)
 
 
 @checks(MaxPool, SumPool)
@@ -326,8 +345,8 @@ def _pool(site: Site, i: MaxPool | SumPool) -> None:
         site.error("V404", message, source.text)
 
 
-@checks(Softmax, Lrn, LayerNorm)
-def _normalize(site: Site, i: Softmax | Lrn | LayerNorm) -> None:
+@checks(Softmax, LogSoftmax, Lrn, LayerNorm)
+def _normalize(site: Site, i: Softmax | LogSoftmax | Lrn | LayerNorm) -> None:
     into, source = site.region("into"), site.region("source")
     typed(site, into, BYTES)
     typed(site, source, INTEGERS if isinstance(i, Lrn) else BYTES)
@@ -338,8 +357,10 @@ def _normalize(site: Site, i: Softmax | Lrn | LayerNorm) -> None:
         real(site, "scale_a", "factor", "beta", "bias")
         if i.size < 1:
             site.error("V406", f"size={i.size} has to be at least 1", f"size={i.size}")
-    elif isinstance(i, Softmax):
+    elif isinstance(i, Softmax | LogSoftmax):
         table_of_shape(site, i.powers, "s32", (256,))
+        if isinstance(i, LogSoftmax):
+            real(site, "scale_a")
     else:
         real(site, "epsilon")
         channels = 0 if source is None else source.shape[2]

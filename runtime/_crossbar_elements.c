@@ -158,6 +158,74 @@ int run_combine(engine *e, stream *s, const op *o) {
     return NEXT;
 }
 
+/* Whether a region has the rows of the result, and one or all of its columns and channels. */
+static int broadcasts(const box *b, const box *into) {
+    return b->rows == into->rows && (b->columns == into->columns || b->columns == 1) &&
+           (b->channels == into->channels || b->channels == 1);
+}
+
+/* a: the mask; b and c: what it chooses from. x: zeros of b, c and the result, scales. */
+int prepare_select(engine *e, op *o) {
+    const Py_buffer *scales = table_of(e, o->x[3], 4);
+    if (!scales) return -1;
+    o->table[0] = scales->buf;
+    if (!is_byte(o->into) || !is_byte(o->a) || !is_byte(o->b) || !is_byte(o->c) ||
+        !broadcasts(o->a, o->into) || !broadcasts(o->b, o->into) || !broadcasts(o->c, o->into) ||
+        scales->len != 12 || !is_zero_point(o->x[0]) || !is_zero_point(o->x[1]) ||
+        !is_zero_point(o->x[2]))
+        return refuse("select: types, shapes or numbers do not fit");
+    return 0;
+}
+
+/* Elements at..at+n of a run of bytes as reals; a run of one stands for all of them. */
+static void reals(const engine *e, const box *b, const char *run, float *real, Py_ssize_t at,
+                  Py_ssize_t n, float scale, int zero) {
+    const int one = b->channels == 1;
+    e->rows->dequantize[b->in->type](one ? run : run + at, real, one ? 1 : n, scale, zero);
+    for (Py_ssize_t i = 1; one && i < n; i++) real[i] = real[0];
+}
+
+static void select_run(const engine *e, const op *o, char *into, const char *mask, const char *b,
+                       const char *c) {
+    const float *scales = o->table[0];
+    const int type = o->into->in->type, one = o->a->channels == 1;
+    const Py_ssize_t n = o->into->channels;
+    float left[CHUNK], right[CHUNK];
+    for (Py_ssize_t at = 0; at < n; at += CHUNK) {
+        const Py_ssize_t size = n - at < CHUNK ? n - at : CHUNK;
+        reals(e, o->b, b, left, at, size, scales[0], (int)o->x[0]);
+        reals(e, o->c, c, right, at, size, scales[1], (int)o->x[1]);
+        for (Py_ssize_t i = 0; i < size; i++)
+            left[i] = mask[one ? 0 : at + i] ? left[i] : right[i];
+        e->rows->quantize[type](left, into + at, size, scales[2], LOW[type], HIGH[type],
+                                (int)o->x[2]);
+    }
+}
+
+/* From one column of a region to the next, in bytes. */
+static Py_ssize_t column_step(const box *b) { return b->columns == 1 ? 0 : b->in->column_step; }
+
+int run_select(engine *e, stream *s, const op *o) {
+    place masks, first, second, to;
+    (void)s;
+    if (locate(e, o->a, &masks) || locate(e, o->b, &first) || locate(e, o->c, &second) ||
+        locate(e, o->into, &to))
+        return REFUSES;
+    for (Py_ssize_t image = 0; image < e->images; image++)
+        for (Py_ssize_t row = 0; row < o->into->rows; row++) {
+            char *into = row_of(o->into, to, image, row);
+            const char *mask = row_of(o->a, masks, image, row);
+            const char *b = row_of(o->b, first, image, row);
+            const char *c = row_of(o->c, second, image, row);
+            for (Py_ssize_t column = 0; column < o->into->columns; column++) {
+                select_run(e, o, into, mask, b, c);
+                into += o->into->in->column_step, mask += column_step(o->a);
+                b += column_step(o->b), c += column_step(o->c);
+            }
+        }
+    return NEXT;
+}
+
 int prepare_lut(engine *e, op *o) {
     const Py_ssize_t item = o->into->in->item;
     const Py_buffer *table = table_of(e, o->x[0], item);

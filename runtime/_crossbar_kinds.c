@@ -17,7 +17,7 @@ void need_work(engine *e, Py_ssize_t bytes) {
     if (bytes > e->work_bytes) e->work_bytes = bytes;
 }
 
-enum { INTO = 1, A = 2, B = 4 };
+enum { INTO = 1, A = 2, B = 4, C = 8, SLOTS = 4 };
 
 static const struct {
     const char *name;
@@ -34,12 +34,14 @@ static const struct {
     {"fill", INTO, prepare_fill, run_fill},
     {"requant", INTO | A, prepare_requant, run_requant},
     {"combine", INTO | A | B, prepare_combine, run_combine},
+    {"select", INTO | A | B | C, prepare_select, run_select},
     {"lut", INTO | A, prepare_lut, run_lut},
     {"accumulate", INTO | A, prepare_accumulate, run_accumulate},
     {"mvm", INTO | A, prepare_mvm, run_mvm},
     {"gather", INTO | A, prepare_gather, run_gather},
     {"matmul", INTO | A | B, prepare_matmul, run_matmul},
     {"softmax", INTO | A, prepare_softmax, run_softmax},
+    {"logsoftmax", INTO | A, prepare_logsoftmax, run_logsoftmax},
     {"layernorm", INTO | A, prepare_layernorm, run_layernorm},
     {"function", INTO | A, prepare_function, run_function},
     {"reduce", INTO | A, prepare_reduce, run_reduce},
@@ -62,15 +64,15 @@ PyObject *py_kinds(PyObject *self, PyObject *unused) {
 }
 
 int op_prepare(engine *e, op *o, const int64_t *code) {
-    const box **slots[] = {&o->into, &o->a, &o->b};
+    const box **slots[SLOTS] = {&o->into, &o->a, &o->b, &o->c};
     if (code[0] < 0 || code[0] >= KIND_COUNT) return refuse("there is no such kind");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < SLOTS; i++) {
         const int64_t index = code[1 + i];
         if (!(KINDS[code[0]].boxes & 1 << i)) continue;
         if (index < 0 || index >= e->box_count) return refuse("an operation lacks a region");
         *slots[i] = &e->boxes[index];
     }
-    memcpy(o->x, code + 4, sizeof o->x);
+    memcpy(o->x, code + 1 + SLOTS, sizeof o->x);
     o->run = KINDS[code[0]].run;
     return KINDS[code[0]].prepare(e, o);
 }

@@ -1,7 +1,10 @@
-/* Operations that look along the channels: softmax and layer normalization. */
+/* Operations that look along the channels: softmax, its logarithm, layer normalization. */
 #include "_crossbar_stream.h"
 
-/* x[0]: zero. table[0]: powers, or gain; table[1]: offset. table[2]: scale and epsilon. */
+enum { LOG_ROOTS = 10 }; /* as in isa/numerics.py */
+
+/* x[0]: zero. table[0]: powers, or gain; table[1]: offset. table[2]: scale, and the source's or
+ * epsilon. */
 static int prepare_along(const engine *e, op *o, int64_t first, Py_ssize_t elements) {
     const Py_buffer *table = table_of(e, first, 4);
     const Py_buffer *numbers = table ? table_of(e, o->x[1], 4) : NULL;
@@ -38,7 +41,8 @@ static void quantized(const engine *e, const op *o, const float *real, char *int
 
 int prepare_softmax(engine *e, op *o) { return prepare_along(e, o, o->x[2], 256); }
 
-static void softmax_column(const engine *e, const op *o, const char *a, char *into) {
+/* The largest element, and the sum of the powers by their distance to it. */
+static int largest(const op *o, const char *a, int32_t *sum) {
     const Py_ssize_t channels = o->into->channels;
     const int32_t *powers = o->table[0];
     const int is_signed = o->a->in->type == S8;
@@ -48,14 +52,24 @@ static void softmax_column(const engine *e, const op *o, const char *a, char *in
         most = value > most ? value : most;
     }
     uint32_t total = 0;
-    float real[CHUNK];
     for (Py_ssize_t i = 0; i < channels; i++)
         total += (uint32_t)powers[(is_signed ? (int8_t)a[i] : (uint8_t)a[i]) - most + 255];
+    *sum = (int32_t)total;
+    return most;
+}
+
+static void softmax_column(const engine *e, const op *o, const char *a, char *into) {
+    const Py_ssize_t channels = o->into->channels;
+    const int32_t *powers = o->table[0];
+    const int is_signed = o->a->in->type == S8;
+    int32_t total;
+    const int most = largest(o, a, &total);
+    float real[CHUNK];
     for (Py_ssize_t at = 0; at < channels; at += CHUNK) {
         const Py_ssize_t size = channels - at < CHUNK ? channels - at : CHUNK;
         for (Py_ssize_t i = 0; i < size; i++) {
             const int value = is_signed ? (int8_t)a[at + i] : (uint8_t)a[at + i];
-            real[i] = (float)powers[value - most + 255] / (float)(int32_t)total;
+            real[i] = (float)powers[value - most + 255] / (float)total;
         }
         quantized(e, o, real, into + at, size);
     }
@@ -64,6 +78,31 @@ static void softmax_column(const engine *e, const op *o, const char *a, char *in
 int run_softmax(engine *e, stream *s, const op *o) {
     (void)s;
     return each_column(e, o, softmax_column);
+}
+
+int prepare_logsoftmax(engine *e, op *o) { return prepare_along(e, o, o->x[2], 256); }
+
+static void logsoftmax_column(const engine *e, const op *o, const char *a, char *into) {
+    const Py_ssize_t channels = o->into->channels;
+    const int32_t *powers = o->table[0];
+    const int type = o->a->in->type;
+    int32_t total;
+    const int most = largest(o, a, &total);
+    float root = (float)total / (float)powers[255];
+    for (int i = 0; i < LOG_ROOTS; i++) root = sqrtf(root);
+    const float logarithm = (float)(2 << LOG_ROOTS) * ((root - 1.0f) / (root + 1.0f));
+    float real[CHUNK];
+    for (Py_ssize_t at = 0; at < channels; at += CHUNK) {
+        const Py_ssize_t size = channels - at < CHUNK ? channels - at : CHUNK;
+        e->rows->dequantize[type](a + at, real, size, ((const float *)o->table[2])[1], most);
+        for (Py_ssize_t i = 0; i < size; i++) real[i] -= logarithm;
+        quantized(e, o, real, into + at, size);
+    }
+}
+
+int run_logsoftmax(engine *e, stream *s, const op *o) {
+    (void)s;
+    return each_column(e, o, logsoftmax_column);
 }
 
 int prepare_layernorm(engine *e, op *o) {

@@ -19,7 +19,7 @@
 
 #include <math.h>
 
-enum { ARGUMENTS = 8, CODE_FIELDS = 4 + ARGUMENTS, BOX_FIELDS = 14 };
+enum { ARGUMENTS = 8, CODE_FIELDS = 5 + ARGUMENTS, BOX_FIELDS = 14 };
 enum { S8, U8, S32, F32, OTHER }; /* types of elements */
 enum { CHUNK = 512 };         /* elements whose real values are held at once */
 enum { MAX_NORMALIZED = 1 << 22 }; /* channels: times 2 * 255 they fit 32 bits */
@@ -87,7 +87,7 @@ enum { NEXT, WAITS, REFUSES, FAILS };
 
 struct op {
     int (*run)(engine *e, stream *s, const op *o);
-    const box *into, *a, *b;
+    const box *into, *a, *b, *c;
     int64_t x[ARGUMENTS];
     queue *queue;
     matrix *matrix;
@@ -193,6 +193,7 @@ KIND(move);
 KIND(fill);
 KIND(requant);
 KIND(combine);
+KIND(select);
 KIND(lut);
 KIND(accumulate);
 KIND(gather);
@@ -202,6 +203,7 @@ KIND(matmul);
 
 /* _crossbar_normalize.c */
 KIND(softmax);
+KIND(logsoftmax);
 KIND(layernorm);
 
 /* _crossbar_real.c */

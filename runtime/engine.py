@@ -23,7 +23,7 @@ from runtime.regions import Box
 from runtime.streams import Bound, BoundLoop, Stream
 
 NO_REGION = -1
-NUMBERS, BOX_FIELDS = 8, 14  # arguments of an operation; numbers of a region
+REGIONS, NUMBERS, BOX_FIELDS = 4, 8, 14  # of an operation: regions, arguments; of a region
 ENDED, STUCK = -1, -2  # where a run stops; else the stream whose operation C refuses
 LARGEST = 1 << 30  # of what is written in a program: no index of C overflows
 LARGEST_TERMS = 4  # of a start
@@ -89,7 +89,7 @@ class _Code:
     def _add(self, operation: Operation, place: _Place) -> bool:
         """Add an operation; False where a region starts where C could not compute it."""
         regions = []
-        for box in (operation.into, operation.a, operation.b):
+        for box in (operation.into, operation.a, operation.b, operation.c):
             number = NO_REGION if box is None else self._box(box, place.variables)
             if number is None:
                 return False
@@ -217,7 +217,7 @@ def _make(binder: Binder, kernel: Kernel, code: _Code, offsets: list[int]) -> ob
             constants.matrices.values,
             _table(code.boxes, BOX_FIELDS),
             _table(code.terms, 2),
-            _table(code.operations, 4 + NUMBERS),
+            _table(code.operations, 1 + REGIONS + NUMBERS),
             _table([(offset,) for offset in offsets], 1),
             code.variables,
             len(binder.scratch),

@@ -15,6 +15,7 @@ from isa.catalog import (
     Div,
     GroupNorm,
     LayerNorm,
+    LogSoftmax,
     Lookup,
     Lrn,
     Lut,
@@ -26,6 +27,7 @@ from isa.catalog import (
     Mul,
     Pow,
     Requant,
+    Select,
     Softmax,
     Sub,
     SumPool,
@@ -68,10 +70,13 @@ _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
     Div: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, DIVIDE, *_QUANTIZE),
     # the power of a logarithm: two tables and a product
     Pow: lambda i: (*_DEQUANTIZE, *_DEQUANTIZE, TABLE, MULTIPLY, TABLE, *_QUANTIZE),
+    Select: lambda i: (("pool_compare", 1), *_DEQUANTIZE, *_QUANTIZE),
     MaxPool: lambda i: (("pool_compare", _others(i)),),
     SumPool: lambda i: (("vector_add", _others(i)),),
     # the largest element and the distance to it, the power (a table), the sum, the quotient
     Softmax: lambda i: (("pool_compare", 1), ADD, TABLE, ADD, DIVIDE, *_QUANTIZE),
+    # the same up to the sum, whose logarithm (a table) is taken away from the distance
+    LogSoftmax: lambda i: (("pool_compare", 1), ADD, TABLE, ADD, MULTIPLY, TABLE, ADD, *_QUANTIZE),
     # the sum, the square and its sum; the distance, the quotient, gain and offset
     LayerNorm: lambda i: (ADD, MULTIPLY, ADD, MULTIPLY, ADD, DIVIDE, MULTIPLY, ADD, *_QUANTIZE),
     # the sum, the square and its sum

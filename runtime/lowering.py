@@ -1,6 +1,6 @@
 """What the C engine does of an instruction: one function per class that has an operation there.
 
-An operation is a kind of `_crossbar_kinds.c`, up to three regions, and integers. An instruction
+An operation is a kind of `_crossbar_kinds.c`, up to four regions, and integers. An instruction
 without a function here, or with operands that its function declines (None), is done by its
 executor in Python, which also is the oracle of the operation.
 """
@@ -26,6 +26,7 @@ from isa.catalog import (
     GroupNorm,
     LayerNorm,
     Load,
+    LogSoftmax,
     Lut,
     MatMul,
     Max,
@@ -37,6 +38,7 @@ from isa.catalog import (
     Pow,
     Recv,
     Requant,
+    Select,
     Send,
     Softmax,
     Store,
@@ -106,6 +108,7 @@ class Operation:
     a: Box | None = None
     b: Box | None = None
     numbers: tuple[int, ...] = ()
+    c: Box | None = None
 
 
 Lowering = Callable[[Binder, Any, Constants], Operation | None]
@@ -219,6 +222,15 @@ def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | N
     return Operation("combine", into, a, b, numbers)
 
 
+@lowers(Select)
+def select(bind: Binder, i: Select, constants: Constants) -> Operation | None:
+    into, mask, a, b = (bind.box(region) for region in (i.into, i.mask, i.a, i.b))
+    if not all(_apart(into, operand) for operand in (mask, a, b)):
+        return None
+    scales = _reals(constants, i.scale_a, i.scale_b, i.scale)
+    return Operation("select", into, mask, a, (i.zero_a, i.zero_b, i.zero, scales), b)
+
+
 @lowers(Lut)
 def lut(bind: Binder, i: Lut, constants: Constants) -> Operation | None:
     into, source, values = bind.box(i.into), bind.box(i.source), bind.tables[i.table]
@@ -263,6 +275,14 @@ def softmax(bind: Binder, i: Softmax, constants: Constants) -> Operation | None:
     powers = constants.tables.number(i.powers, lambda: bind.tables[i.powers])
     numbers = (i.zero, _reals(constants, i.scale, 0.0), powers)
     return Operation("softmax", into, source, numbers=numbers) if _apart(into, source) else None
+
+
+@lowers(LogSoftmax)
+def logsoftmax(bind: Binder, i: LogSoftmax, constants: Constants) -> Operation | None:
+    into, source = bind.box(i.into), bind.box(i.source)
+    powers = constants.tables.number(i.powers, lambda: bind.tables[i.powers])
+    numbers = (i.zero, _reals(constants, i.scale, i.scale_a), powers)
+    return Operation("logsoftmax", into, source, numbers=numbers) if _apart(into, source) else None
 
 
 @lowers(LayerNorm)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isa.catalog import GroupNorm, LayerNorm, Lrn, Moments, Softmax
-from isa.numerics import Float32, quantize
+from isa.catalog import GroupNorm, LayerNorm, LogSoftmax, Lrn, Moments, Softmax
+from isa.numerics import LOG_ROOTS, Float32, quantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array
 
@@ -25,6 +25,27 @@ def softmax(bind: Binder, i: Softmax) -> Action:
         power = powers[steps]
         total = power.sum(axis=-1, keepdims=True, dtype=np.int32)
         real = power.astype(np.float32) / total.astype(np.float32)
+        write(quantize(real, i.scale, i.zero, dtype))
+        return True
+
+    return action
+
+
+@executes(LogSoftmax)
+def logsoftmax(bind: Binder, i: LogSoftmax) -> Action:
+    into = bind.box(i.into)
+    read, write, dtype = bind.box(i.source).reader(), into.writer(), into.dtype
+    powers, scale = bind.tables[i.powers], np.float32(i.scale_a)
+
+    def action() -> bool:
+        steps = read().astype(np.int32)
+        steps -= steps.max(axis=-1, keepdims=True)
+        total = powers[steps + 255].sum(axis=-1, keepdims=True, dtype=np.int32)
+        root = total.astype(np.float32) / powers[255].astype(np.float32)
+        for _ in range(LOG_ROOTS):
+            root = np.sqrt(root)
+        one, factor = np.float32(1), np.float32(2 << LOG_ROOTS)
+        real = steps.astype(np.float32) * scale - factor * ((root - one) / (root + one))
         write(quantize(real, i.scale, i.zero, dtype))
         return True
 

@@ -20,6 +20,7 @@ from isa.catalog import (
     Mul,
     Pow,
     Requant,
+    Select,
     Sub,
     SumPool,
 )
@@ -136,6 +137,21 @@ def binary(bind: Binder, i: Elementwise) -> Action:
             operation(a, b, out=a)
             held = quantize(a, i.scale, i.zero, dtype)
         write(held)
+        return True
+
+    return action
+
+
+@executes(Select)
+def select(bind: Binder, i: Select) -> Action:
+    into = bind.box(i.into)
+    mask, left, right = (bind.box(operand).reader() for operand in (i.mask, i.a, i.b))
+    write, dtype = into.writer(), into.dtype
+
+    def action() -> bool:
+        a = dequantize(left(), i.scale_a, i.zero_a)
+        b = dequantize(right(), i.scale_b, i.zero_b)
+        write(quantize(np.where(mask() != 0, a, b), i.scale, i.zero, dtype))
         return True
 
     return action

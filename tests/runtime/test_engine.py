@@ -26,6 +26,7 @@ from isa.catalog import (
     GroupNorm,
     LayerNorm,
     Load,
+    LogSoftmax,
     Lut,
     MatMul,
     Max,
@@ -37,6 +38,7 @@ from isa.catalog import (
     Pow,
     Recv,
     Requant,
+    Select,
     Send,
     Softmax,
     Store,
@@ -153,7 +155,29 @@ def test_gather_equals_python(target: Target, seed: int, images: int, level: int
 
 
 @cases
-def test_softmax_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+def test_select_equals_python(target: Target, seed: int, images: int, level: int) -> None:
+    d = draft(seed, images)
+    rows, columns, channels = shape = sizes(d)
+    types = [d.pick(np.int8, np.uint8) for _ in "imab"]
+    into, *operands = (
+        d.region(kind, shape if at == 0 else (rows, d.pick(1, columns), d.pick(1, channels)))
+        for at, kind in enumerate(types)
+    )
+    d.values[operands[0].name] //= 100
+    if types[2] is types[0] and d.pick(True, False):
+        operands[1] = into  # in place
+    zeros = [int(d.integers(kind, ())) for kind in (types[2], types[3], types[0])]
+    scales = [float(np.float32(s)) for s in 10.0 ** d.rng.uniform(-4, 1, 3)]
+    numbers = (scales[0], zeros[0], scales[1], zeros[1], scales[2], zeros[2])
+    d.body.append(Select(into, *operands, *numbers))
+    d.check(target, level)
+
+
+@pytest.mark.parametrize("cls", [Softmax, LogSoftmax])
+@cases
+def test_softmax_equals_python(
+    target: Target, cls: type[Softmax | LogSoftmax], seed: int, images: int, level: int
+) -> None:
     d = draft(seed, images)
     shape = sizes(d)
     types = d.pick(np.int8, np.uint8), d.pick(np.int8, np.uint8)
@@ -162,7 +186,8 @@ def test_softmax_equals_python(target: Target, seed: int, images: int, level: in
     into, source = d.region(types[0], shape), d.region(types[1], shape)
     if types[0] is types[1] and d.pick(True, False):
         source = into
-    d.body.append(Softmax(into, source, powers, 1 / 256, int(d.integers(types[0], ()))))
+    scales = (1 / 256,) if cls is Softmax else (float(d.rng.uniform(0.01, 0.5)), 0.05)
+    d.body.append(cls(into, source, powers, *scales, zero=int(d.integers(types[0], ()))))
     d.check(target, level)
 
 
@@ -316,6 +341,7 @@ def test_products_equal_python(
 def test_each_lowered_instruction_is_compared_here() -> None:
     compared = {Requant, Add, Sub, Mul, Max, Min, Lut, Accumulate, Fill, Copy, Load, Store}
     compared |= {Send, Recv, MaxPool, SumPool, Mvm, Gather, MatMul, Softmax, LayerNorm, Div, Pow}
+    compared |= {LogSoftmax, Select}
     compared |= set(FLOAT_CLASSES)  # in test_real.py
     compared |= {Moments, GroupNorm}
     assert set(LOWERINGS) == compared

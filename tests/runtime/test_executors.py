@@ -21,6 +21,7 @@ from isa.catalog import (
     GroupNorm,
     LayerNorm,
     Load,
+    LogSoftmax,
     Lookup,
     Lrn,
     Lut,
@@ -29,6 +30,7 @@ from isa.catalog import (
     Moments,
     Mul,
     Requant,
+    Select,
     Softmax,
     Store,
     Sub,
@@ -157,6 +159,43 @@ def test_softmax_is_that_of_float32_within_one_step(target: Target, seed: int) -
     expected = np.rint(real / real.sum(axis=-1, keepdims=True) * 256) - 128
     assert np.abs(out - np.clip(expected, -128, 127)).max() <= 1
     assert len(np.unique(out)) > 3
+
+
+@seeds
+def test_the_logarithm_of_a_softmax_is_that_of_float64_within_one_step(
+    target: Target, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    classes, spread, dtype = int(rng.choice([1, 10, 3000])), rng.uniform(0.001, 0.2), np.int8
+    x = random(rng, (2, 1, 3, classes), dtype) // int(rng.choice([1, 20, 100]))
+    powers = np.rint(np.exp(np.arange(-255, 1) * spread) * 2**18).astype(np.int32)
+    real = (x - x.max(axis=-1, keepdims=True).astype(int)) * float(f32(spread))
+    real -= np.log(np.exp(real).sum(axis=-1, keepdims=True))
+    scale = max(-real.min() / 255, 0.002)  # finer than the 8-bit result of any network
+    i = LogSoftmax(Region("into"), Region("x"), "powers", spread, scale, 127)
+    out = run_one(target, i, {"x": x}, np.zeros(x.shape, dtype), {"powers": powers})
+    assert np.abs(out - np.clip(np.rint(real / scale) + 127, -128, 127)).max() <= 1
+
+
+@seeds
+def test_select_takes_what_the_mask_says(target: Target, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    dtype, kinds = rng.choice([np.int8, np.uint8]), rng.choice([np.int8, np.uint8], 3)
+    shapes = [(2, 1, int(rng.choice([1, 5])), int(rng.choice([1, 6]))) for _ in kinds]
+    mask, a, b = (random(rng, shape, kind) for shape, kind in zip(shapes, kinds, strict=True))
+    mask //= 100  # often 0
+    scales, zeros = [float(f32(s)) for s in rng.uniform(0.01, 0.2, 3)], (3, 90, 7)
+    numbers = (scales[0], zeros[0], scales[1], zeros[1], scales[2], zeros[2])
+    i = Select(Region("into"), Region("mask"), Region("a"), Region("b"), *numbers)
+    into = np.zeros((2, 1, 5, 6), dtype)
+    out = run_one(target, i, {"mask": mask, "a": a, "b": b}, into)
+    chosen, left, right = (np.broadcast_to(values, into.shape) for values in (mask, a, b))
+    for index in np.ndindex(*into.shape):
+        if chosen[index]:
+            value = f32(int(left[index]) - zeros[0]) * f32(scales[0])
+        else:
+            value = f32(int(right[index]) - zeros[1]) * f32(scales[1])
+        assert out[index] == sat(np.rint(value / f32(scales[2])) + 7, dtype)
 
 
 @seeds
