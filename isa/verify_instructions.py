@@ -304,10 +304,10 @@ def _binary(site: Site, i: Elementwise) -> None:
     if into is not None and a is not None:
         same_shape(site, into, a)
     if into is not None and b is not None:
-        _broadcasts(site, b, into)
+        _spreads(site, b, into)
 
 
-def _broadcasts(site: Site, operand: Operand, into: Operand) -> None:
+def _spreads(site: Site, operand: Operand, into: Operand) -> None:
     rows, columns, channels = operand.shape
     broadcast = columns in (1, into.shape[1]) and channels in (1, into.shape[2])
     if rows != into.shape[0] or not broadcast:
@@ -322,7 +322,7 @@ def _select(site: Site, i: Select) -> None:
     for operand in (into, mask, a, b):
         typed(site, operand, BYTES)
         if into is not None and operand is not None and operand is not into:
-            _broadcasts(site, operand, into)
+            _spreads(site, operand, into)
     for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
         value_of(site, name, operand)
     real(site, "scale_a", "scale_b")

@@ -13,7 +13,7 @@ from isa.program import Shape, Statement
 from isa.target import Target
 from passes.draft import BufferDraft, CoreDraft, Feed, Range
 from passes.emit_constants import Constant
-from passes.graph import BinaryNode, Graph, LutNode, Value
+from passes.graph import BinaryNode, Graph, LutNode, SelectNode, Value
 from passes.roll import roll
 from passes.stages import Stage, Worker
 from passes.tables import Tables
@@ -61,7 +61,7 @@ class Site:
     def value(self, name: str) -> Value:
         return self.graph.values[name]
 
-    def constant(self, node: BinaryNode, widest: int) -> Constant:
+    def constant(self, node: BinaryNode | SelectNode, widest: int) -> Constant:
         """The constant operand of a node, for pieces of at most ``widest`` columns."""
         return Constant(self.draft, self.tables, self.worker.channels, node, widest)
 

@@ -9,13 +9,13 @@ from isa.catalog import Const
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import CoreDraft, Range
-from passes.graph import BinaryNode
+from passes.graph import BinaryNode, SelectNode
 from passes.tables import Tables
 from passes.wiring import MESSAGE_BYTES
 
 
 class Constant:
-    """The constant of a BinaryNode on one core, for pieces of at most ``widest`` columns.
+    """The constant operand of a node on one core, for pieces of at most ``widest`` columns.
 
     channels: (start, stop) of those that the core computes.
 
@@ -24,7 +24,12 @@ class Constant:
     """
 
     def __init__(
-        self, draft: CoreDraft, tables: Tables, channels: Range, node: BinaryNode, widest: int
+        self,
+        draft: CoreDraft,
+        tables: Tables,
+        channels: Range,
+        node: BinaryNode | SelectNode,
+        widest: int,
     ) -> None:
         values: NDArray[np.integer] = node.constant  # type: ignore[assignment]
         if values.shape[2] > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isa.catalog import LayerNorm, Lookup, Lrn, MatMul, Softmax
+from isa.catalog import LayerNorm, LogSoftmax, Lookup, Lrn, MatMul, Select, Softmax
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Range
@@ -20,11 +20,13 @@ from passes.emit_constants import Constant
 from passes.graph import (
     BinaryNode,
     LayerNormNode,
+    LogSoftmaxNode,
     LookupNode,
     LrnNode,
     LutNode,
     Node,
     ProductNode,
+    SelectNode,
     SoftmaxNode,
 )
 
@@ -70,7 +72,7 @@ class _Operands:
             dtype = site.value(name).dtype
             self.buffers[name] = site.draft.buffer("in", dtype, (1, width, feed.channels))
         self.constant: Constant | None = None
-        if isinstance(head, BinaryNode) and head.constant is not None:
+        if isinstance(head, BinaryNode | SelectNode) and head.constant is not None:
             self.constant = site.constant(head, widest)
 
     def setup(self) -> list[Statement]:
@@ -134,11 +136,16 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
         return lut(site, node, into, operands[0])
     if isinstance(node, BinaryNode):
         return binary(site.graph.values, node, into, operands[0], operands[1])
+    if isinstance(node, SelectNode):
+        return _select(site, node, into, operands)
     if isinstance(node, LookupNode):
         table = site.tables.add(f"{node.name}.rows", site.value(node.output).dtype, node.table)
         return Lookup(into, operands[0], table)
-    if isinstance(node, SoftmaxNode):
+    if isinstance(node, SoftmaxNode | LogSoftmaxNode):
         powers = site.tables.add(f"{node.name}.powers", "s32", node.powers)
+        if isinstance(node, LogSoftmaxNode):
+            scale = real(result.scale)
+            return LogSoftmax(into, operands[0], powers, node.scale, scale, result.zero)
         return Softmax(into, operands[0], powers, real(result.scale), result.zero)
     if isinstance(node, LayerNormNode):
         gain = site.tables.add(f"{node.name}.gain", "f32", node.gain)
@@ -163,3 +170,17 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
             result.zero,
         )
     raise TypeError(f"{node.name} is not an element-wise node")
+
+
+def _select(site: Site, node: SelectNode, into: Region, operands: list[Region]) -> Select:
+    """The instruction of a choice; an inverted one exchanges what is chosen from."""
+    mask, a, b = operands
+    parameters = [(real(value.scale), value.zero) for value in map(site.value, node.inputs[1:])]
+    if node.constant is not None:
+        parameters.append((node.constant_scale, node.constant_zero))
+    if node.is_inverted:
+        a, b, parameters = b, a, parameters[::-1]
+    (scale_a, zero_a), (scale_b, zero_b) = parameters
+    result = site.value(node.output)
+    numbers = (scale_a, zero_a, scale_b, zero_b, real(result.scale), result.zero)
+    return Select(into, mask, a, b, *numbers)

@@ -105,6 +105,21 @@ class BinaryNode(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class SelectNode(Node):
+    """``isa.catalog.Select``: inputs are the mask, and what is taken where it is set and elsewhere.
+
+    Each of them is of the result's shape, or 1 in rows and columns, or in channels. ``constant``
+    replaces the third input as that of a BinaryNode, and may be [1, 1, 1]. is_inverted: the second
+    input is taken where the mask is 0.
+    """
+
+    constant: NDArray[np.integer] | None = None
+    constant_scale: float = 1.0
+    constant_zero: int = 0
+    is_inverted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class PoolNode(Node):
     """Max or average pooling.
 
@@ -140,6 +155,17 @@ class SoftmaxNode(Node):
     """Softmax over the channels. powers: int32 [256], see `isa.catalog.Softmax`."""
 
     powers: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class LogSoftmaxNode(Node):
+    """Logarithm of a softmax over the channels, as `isa.catalog.LogSoftmax`.
+
+    powers: int32 [256], as of a SoftmaxNode. scale: of the input.
+    """
+
+    powers: NDArray[np.int32]
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)

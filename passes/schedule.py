@@ -31,6 +31,7 @@ from passes.graph import (
     Node,
     PoolNode,
     ProductNode,
+    SelectNode,
 )
 from passes.mapping import Mapping
 from passes.queues import SLACK, channel_events, queue_depths
@@ -206,7 +207,7 @@ def _wanted(head: Node, name: str, graph: Graph, worker: Worker) -> tuple[int, i
         return worker.part.inputs
     if isinstance(head, ProductNode):
         return worker.channels if name == head.inputs[1] else None
-    if isinstance(head, PoolNode | LutNode | BinaryNode):
+    if isinstance(head, PoolNode | LutNode | BinaryNode | SelectNode):
         return share_of(shape, worker)
     return None
 

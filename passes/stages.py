@@ -24,6 +24,7 @@ from passes.graph import (
     Node,
     PoolNode,
     ProductNode,
+    SelectNode,
 )
 from passes.mapping import Mapping, Part
 
@@ -211,7 +212,7 @@ def _workers(mapping: Mapping, head: Node, tail: tuple[Node, ...], core: int) ->
 
 
 def _is_channelwise(node: Node) -> bool:
-    return isinstance(node, PoolNode | LutNode | BinaryNode | ProductNode)
+    return isinstance(node, PoolNode | LutNode | BinaryNode | SelectNode | ProductNode)
 
 
 def _vector_parts(graph: Graph, head: Node, target: Target) -> int:

@@ -13,8 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pimc.frontend.net import INT_NAMES, Net, Op, QParams
-from pimc.frontend.regions import PASSING, SAME_TYPE, Region, Step, step_inputs, step_outputs
+from pimc.frontend.regions import (
+    PASSING,
+    SAME_TYPE,
+    Region,
+    Step,
+    is_bool,
+    step_inputs,
+    step_outputs,
+)
 
+TRUTH = QParams(np.float32(1), 0)  # 0 and 1 are what they are
 _SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
 _Ranges = Mapping[str, tuple[float, float]]
 
@@ -107,12 +116,14 @@ def _assign(
         if port.elem_type in INT_NAMES:
             own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
             explicit.setdefault(port.tensor, own)
+    truths = (name for name in held.users if is_bool(net, name))
+    explicit |= dict.fromkeys(truths, TRUTH)
     dtypes = _dtypes(net, steps, held, explicit)
     chosen: dict[str, QParams] = {}
     unknown: list[str] = []
     softmax = {s.output for s in steps if isinstance(s, Op) and s.op_type == "Softmax"}
     for name in reversed(list(held.users)):  # consumers first
-        follower = None if name in outputs else _follower(held, name)
+        follower = None if name in outputs else _follower(net, held, name)
         if name in explicit:
             chosen[name] = explicit[name]
         elif follower is not None and follower in chosen:
@@ -153,15 +164,17 @@ def _dtypes(
     return found
 
 
-def _follower(held: Holding, name: str) -> str | None:
-    """The tensor whose parameters ``name`` takes over: its only reader is a clamp or a Concat."""
+def _follower(net: Net, held: Holding, name: str) -> str | None:
+    """The tensor whose parameters ``name`` takes over: its only reader is a clamp, a Concat, or
+    a choice by a constant, which is movement."""
     readers = held.users[name]
     if len(readers) != 1:
         return None
     _, step = readers[0]
     if isinstance(step, Region):
         return held.leader[step.output] if step.is_clamp else None
-    return held.leader[step.output] if step.op_type == "Concat" else None
+    is_known_choice = step.op_type == "Where" and net.is_constant(step.inputs[0])
+    return held.leader[step.output] if step.op_type == "Concat" or is_known_choice else None
 
 
 def from_range(low: float, high: float, dtype: str = "s8") -> QParams:

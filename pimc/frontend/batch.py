@@ -47,8 +47,8 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
         return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":
         return int(op.attributes.get("perm", range(rank)[::-1])[0]) == 0
-    if kind in ("Concat", "Gather", "Split", "Softmax"):
-        default = -1 if kind == "Softmax" else 0
+    if kind in ("Concat", "Gather", "Split", "Softmax", "LogSoftmax"):
+        default = -1 if kind.endswith("Softmax") else 0
         holds_one = kind == "Concat" and any(map(net.is_constant, op.inputs))  # of one image
         return not holds_one and int(op.attributes.get("axis", default)) % rank != 0
     if kind == "Slice":

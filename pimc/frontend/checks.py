@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 
 from isa.catalog import MOST_COUNTED
 from pimc.frontend.ceil_pools import window_count
@@ -18,9 +19,10 @@ from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import Net, Op, used_inputs
 from pimc.frontend.norms import groups_of, is_group_norm
 from pimc.frontend.recurrent import why_not
-from pimc.frontend.regions import BINARY, is_lookup
+from pimc.frontend.regions import BINARY, LOGIC, is_bool, is_lookup
 
 Check = Callable[[Net, Op], str | None]
+_FLOAT = onnx.TensorProto.FLOAT
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
 
 
@@ -156,15 +158,29 @@ def check_elementwise(net: Net, op: Op) -> str | None:
     inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
     if op.op_type == "BatchNormalization" and op.attributes.get("training_mode"):
         return "training_mode=1 computes its statistics at run time"
-    if op.op_type not in BINARY:
+    if op.op_type not in BINARY | LOGIC:
         if len(inputs) > 1:
             return "it combines tensors; only Add, Sub, Mul, Max and Min do that on the machine"
         return "its constants vary along several axes; only Add, Sub, Mul, Max and Min take those"
+    return _operands(net, op, inputs)
+
+
+def check_choice(net: Net, op: Op) -> str | None:
+    """Any condition, and at least one of the tensors that it chooses from."""
+    if all(map(net.is_constant, op.inputs[1:])):
+        return "its constants vary along several axes"
+    return _operands(net, op, [name for name in op.inputs if not net.is_constant(name)])
+
+
+def _operands(net: Net, op: Op, inputs: list[str]) -> str | None:
+    """Quantities or truth values, whose batch axes meet."""
     if not inputs:
         return "all its operands are constants that could not be folded"
     shape = net.shapes[op.output]
     for name in inputs:
         sizes = net.shapes[name]
+        if net.types.get(name, _FLOAT) != _FLOAT and not is_bool(net, name):
+            return f"`{name}` holds whole numbers, not 8-bit quantities"
         if name in net.batched and (len(sizes) != len(shape) or sizes[0] != shape[0]):
             return f"`{name}` of shape {list(sizes)} broadcasts its batch axis into {list(shape)}"
     return None

@@ -1,8 +1,8 @@
 """Expand: operators written exactly as simpler ones, which the machine has.
 
 A reduction over any axes becomes a global pool over their product, a norm the root of a reduction;
-a product with constant rows in front is turned around. `norms`, `upsample` and `recurrent` hold
-further rewrites.
+a product with constant rows in front is turned around. `arithmetic`, `norms`, `upsample` and
+`recurrent` hold further rewrites.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
+from pimc.frontend import arithmetic
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.net import Net, Op
 from pimc.frontend.norms import flat_layer_norm, gather_norms, mean_variance, one_image
@@ -119,10 +120,15 @@ def _layer_norm(write: Writer) -> list[Op] | None:
 
 _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "ConvTranspose": conv_transpose,
+    "CumSum": arithmetic.running_sum,
     "LayerNormalization": _layer_norm,
     "MeanVarianceNormalization": mean_variance,
     "MatMul": _product,
+    "Mean": arithmetic.mean,
+    "ReduceLogSum": arithmetic.log_of_sum,
     "Resize": interpolate,
+    "Trilu": arithmetic.triangle,
+    "Where": arithmetic.choice,
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), one_image),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _norm),
     **dict.fromkeys(_POOLS, _reduction),

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pimc.frontend.cells import float_nodes, is_cell
-from pimc.frontend.net import MICROSOFT, Net, Op
+from pimc.frontend.net import INT_NAMES, MICROSOFT, Net, Op
 from pimc.frontend.partitions import body_of, is_host
 
 IR_VERSION = 10
@@ -69,8 +69,11 @@ def opsets_of(net: Net) -> list[onnx.OperatorSetIdProto]:
 
 
 def _info(net: Net, name: str) -> onnx.ValueInfoProto:
-    kind = net.types.get(name, onnx.TensorProto.FLOAT) if name in net.raw else None
-    return helper.make_tensor_value_info(name, kind or onnx.TensorProto.FLOAT, net.shapes[name])
+    """8-bit integers of the model stand for floats, but where the host has them as they are."""
+    kind = net.types.get(name, onnx.TensorProto.FLOAT)
+    if kind in INT_NAMES and name not in net.raw:
+        kind = onnx.TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, kind, net.shapes[name])
 
 
 def _nodes(op: Op) -> list[onnx.NodeProto]:

@@ -20,7 +20,7 @@ from pimc.frontend.regions import plan
 from pimc.frontend.session import run_on_zeros
 from pimc.frontend.supported import LARGEST, Refusal, label_of, refusals
 
-_FLOAT = onnx.TensorProto.FLOAT
+_FLOAT, _BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
 _MATRIX_OPS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 
 
@@ -89,7 +89,8 @@ def _raw(net: Net) -> set[str]:
     for op in net.ops:
         (hosted if is_host(op) else touched).update((*op.inputs, *op.outputs))
     ports = {port.tensor for port in net.inputs} & net.output_tensors()
-    others = {name for name in hosted if net.types.get(name, _FLOAT) != _FLOAT}
+    numbers = {name for name in hosted if net.types.get(name, _FLOAT) not in (_FLOAT, _BOOL)}
+    others = numbers | {port.tensor for port in net.inputs if port.elem_type == _BOOL} & hosted
     raw = (hosted - touched - ports - net.qparams.keys()) | others
     for port in net.outputs:  # integers that were moved on the host are integers
         is_byte = port.elem_type in INT_NAMES and net.types.get(port.tensor, _FLOAT) == _FLOAT

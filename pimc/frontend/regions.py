@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import onnx
+
 from pimc.frontend.net import Net, Op, used_inputs
 
 UNARY = frozenset(
-    """Abs BatchNormalization Cast Ceil Celu Clip Cos DequantizeLinear Elu Erf Exp Floor Gelu
-    HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg PRelu QuantizeLinear Reciprocal Relu
-    Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tanh ThresholdedRelu""".split()  # noqa: SIM905
+    """Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization Cast Ceil Celu Clip Cos Cosh
+    DequantizeLinear Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log
+    Mish Mod Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh
+    Softplus Softsign Sqrt Tan Tanh ThresholdedRelu""".split()  # noqa: SIM905
 )
 ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"))
-ELEMENTWISE = UNARY | ARITHMETIC
+COMPARISONS = frozenset(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"))
+LOGIC = COMPARISONS | {"And", "Or", "Xor"}  # of two tensors, too: `emit.logic`
+ELEMENTWISE = UNARY | ARITHMETIC | LOGIC | {"Where"}
 # of two tensors, or of one and a full constant
 BINARY = frozenset(("Add", "Sub", "Mul", "Max", "Min"))
 CLAMPS = frozenset(("Relu", "Clip"))
@@ -87,6 +92,11 @@ def step_outputs(net: Net, step: Step) -> tuple[str, ...]:
     if isinstance(step, Region):
         return (step.output,)
     return tuple(name for name in step.outputs if name not in net.raw)
+
+
+def is_bool(net: Net, name: str) -> bool:
+    """Whether a tensor holds truth values."""
+    return net.types.get(name) == onnx.TensorProto.BOOL
 
 
 def _held(net: Net) -> set[str]:

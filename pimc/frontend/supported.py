@@ -14,7 +14,16 @@ from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port,
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.recurrent import KINDS
-from pimc.frontend.regions import BINARY, ELEMENTWISE, MOVES, Region, Step, is_lookup
+from pimc.frontend.regions import (
+    BINARY,
+    ELEMENTWISE,
+    LOGIC,
+    MOVES,
+    Region,
+    Step,
+    is_bool,
+    is_lookup,
+)
 
 LARGEST = 2**31  # elements of a tensor; nothing is allocated before this is checked
 _FLOAT = onnx.TensorProto.FLOAT
@@ -37,6 +46,8 @@ _REDUCTION = Rule("pool", "over any axes but the batch", checks.check_reduction)
 _MOVE = Rule("movement", "indices known at compile time", checks.check_move)
 _TABLE = Rule("table", "a function of one tensor, with constants", checks.check_elementwise)
 _SUM = Rule("vector", "of two tensors, or with any constant; broadcast", checks.check_elementwise)
+_LOGIC = Rule("vector", "of quantities, or of truth values; broadcast", checks.check_elementwise)
+_SOFTMAX = Rule("vector", "over one axis", checks.check_softmax)
 _RECURRENT = Rule(
     "crossbar",
     "constant weights, default activations, any direction; sequences of equal length",
@@ -44,7 +55,7 @@ _RECURRENT = Rule(
 )
 _CHANNEL_NORM = Rule("vector", "constant gain and offset", checks.check_channel_norm)
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(sorted(ELEMENTWISE - BINARY), _TABLE),
+    **dict.fromkeys(sorted(ELEMENTWISE - BINARY - LOGIC), _TABLE),
     **dict.fromkeys(sorted(MOVES), _MOVE),
     "Conv": _MATRIX,
     "ConvTranspose": Rule(
@@ -67,7 +78,10 @@ RULES: dict[str, Rule] = {
     "Max": _SUM,
     "Min": _SUM,
     "Sum": Rule("vector", "of any number of tensors", checks.check_elementwise),
-    "Softmax": Rule("vector", "over one axis", checks.check_softmax),
+    **dict.fromkeys(sorted(LOGIC), _LOGIC),
+    "Where": Rule("vector", "any condition; of quantities", checks.check_choice),
+    "Softmax": _SOFTMAX,
+    "LogSoftmax": _SOFTMAX,
     "LayerNormalization": Rule("vector", "constant gain and offset", checks.check_layer_norm),
     "InstanceNormalization": _CHANNEL_NORM,
     "GroupNormalization": _CHANNEL_NORM,
@@ -175,9 +189,11 @@ def _follower(net: Net, op: Op, region: Region | None) -> tuple[str, str, str | 
     border = (region.root, region.output) if region else (*used_inputs(op), *op.outputs)
     if is_lookup(net, op):
         border = op.outputs
+    outside = net.numbers | net.raw | net.output_tensors()
     for name in border:
         kind = net.types.get(name, _FLOAT)
-        if name and not net.is_constant(name) and kind != _FLOAT:
+        is_held = kind == _FLOAT or (is_bool(net, name) and name not in outside)
+        if name and not net.is_constant(name) and not is_held:
             elements = onnx.TensorProto.DataType.Name(kind).lower()
             return "F214", f"`{name}` has {elements} elements, not 8-bit quantities", None
     return None
@@ -219,7 +235,8 @@ def _refusal(
     empty = next((n for n in names if 0 in net.shapes[n] and not net.is_constant(n)), None)
     if empty:
         return "F211", f"`{empty}` has no elements", None
-    wrong = next((n for n in op.outputs if n and net.types.get(n, _FLOAT) != _FLOAT), None)
+    held = (_FLOAT, onnx.TensorProto.BOOL)
+    wrong = next((n for n in op.outputs if n and net.types.get(n, _FLOAT) not in held), None)
     if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None

@@ -18,6 +18,7 @@ from passes.graph import (
     Graph,
     GroupNormNode,
     LayerNormNode,
+    LogSoftmaxNode,
     LookupNode,
     LrnNode,
     LutNode,
@@ -26,6 +27,7 @@ from passes.graph import (
     Node,
     PoolNode,
     ProductNode,
+    SelectNode,
     SoftmaxNode,
     Value,
 )
@@ -169,6 +171,27 @@ def _softmax(graph: Graph, node: SoftmaxNode, x: Ints) -> Ints:
     return _quantized(powers.astype(F32) / total.astype(F32), graph.values[node.output])
 
 
+def _log_softmax(graph: Graph, node: LogSoftmaxNode, x: Ints) -> Ints:
+    distance = x.astype(np.int64) - x.max(axis=3, keepdims=True)
+    powers = node.powers.astype(np.int64)[distance + 255]
+    root = powers.sum(axis=3, keepdims=True).astype(F32) / F32(node.powers[255])
+    for _ in range(10):
+        root = np.sqrt(root)
+    logarithm = F32(2048) * ((root - F32(1)) / (root + F32(1)))
+    real = distance.astype(F32) * F32(node.scale) - logarithm
+    return _quantized(real, graph.values[node.output])
+
+
+def _select(graph: Graph, node: SelectNode, mask: Ints, *operands: Ints) -> Ints:
+    assert graph.values[node.inputs[0]].zero == 0
+    real = [_real(graph, n, o) for n, o in zip(node.inputs[1:], operands, strict=True)]
+    if node.constant is not None:
+        centred = (node.constant.astype(np.int32) - node.constant_zero).astype(F32)
+        real.append(centred * F32(node.constant_scale))
+    chosen = np.where((mask == 0) == node.is_inverted, real[0], real[1])
+    return _quantized(chosen, graph.values[node.output])
+
+
 def _layer_norm(graph: Graph, node: LayerNormNode, x: Ints) -> Ints:
     steps, count = x.astype(np.int64), x.shape[3]
     total = steps.sum(axis=3, keepdims=True)
@@ -237,7 +260,9 @@ _EVALUATORS: dict[type[Node], Callable[..., Ints]] = {
     BinaryNode: _binary,
     PoolNode: _pool,
     MoveNode: _move,
+    SelectNode: _select,
     SoftmaxNode: _softmax,
+    LogSoftmaxNode: _log_softmax,
     LayerNormNode: _layer_norm,
     GroupNormNode: _group_norm,
     ProductNode: _product,

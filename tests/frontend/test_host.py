@@ -23,7 +23,6 @@ from pimc.frontend.net import Op, build_net
 from pimc.frontend.partitions import partitioned
 
 IMAGE = "(float[N,3,8,8] x) => (float[N,C,H,W] y)"
-ALONG_ROWS = np.array(2, np.int64)
 
 
 def compiled(model: onnx.ModelProto) -> pimc.CompiledProgram:
@@ -42,20 +41,20 @@ def on_host(program: pimc.CompiledProgram) -> set[str]:
     return {entry["node"] for entry in program.report["placement"]["on_host"]}
 
 
-CONV = {"w": weights(4, 3, 3, 3), "v": weights(2, 4, 3, 3), "k": ALONG_ROWS}
+CONV = {"w": weights(4, 3, 3, 3), "v": weights(2, 4, 3, 3)}
 
 
 @pytest.mark.parametrize(
     ("body", "expected", "crossed"),
     [
-        ("a = Conv(x, w) b = CumSum(a, k) y = Conv(b, v)", {"CumSum_1"}, 1),
-        ("b = CumSum(x, k) y = Conv(b, w)", {"CumSum_0"}, 1),
-        ("a = Conv(x, w) y = CumSum(a, k)", {"CumSum_1"}, 1),
-        ("a = Conv(x, w) b = CumSum(a, k) c = CumSum(b, k) y = Conv(c, v)",
-         {"CumSum_1", "CumSum_2"}, 1),
-        ("a = Conv(x, w) b = CumSum(a, k) c = Relu(b) d = CumSum(c, k) y = Add(b, d)",
-         {"CumSum_1", "CumSum_3"}, 2),
-        ("y = CumSum(x, k)", {"CumSum_0"}, 1),
+        ("a = Conv(x, w) b = Hardmax<axis=2>(a) y = Conv(b, v)", {"Hardmax_1"}, 1),
+        ("b = Hardmax<axis=2>(x) y = Conv(b, w)", {"Hardmax_0"}, 1),
+        ("a = Conv(x, w) y = Hardmax<axis=2>(a)", {"Hardmax_1"}, 1),
+        ("a = Conv(x, w) b = Hardmax<axis=2>(a) c = Hardmax<axis=2>(b) y = Conv(c, v)",
+         {"Hardmax_1", "Hardmax_2"}, 1),
+        ("a = Conv(x, w) b = Hardmax<axis=2>(a) c = Relu(b) d = Hardmax<axis=2>(c) y = Add(b, d)",
+         {"Hardmax_1", "Hardmax_3"}, 2),
+        ("y = Hardmax<axis=2>(x)", {"Hardmax_0"}, 1),
     ],
 )  # fmt: skip
 def test_an_operator_of_the_host_may_stand_anywhere(
@@ -68,7 +67,8 @@ def test_an_operator_of_the_host_may_stand_anywhere(
 
 def test_two_partitions_that_would_wait_for_each_other_stay_apart() -> None:
     body = (
-        "a = CumSum(x, k) b = Conv(a, w) c = CumSum(b, k) d = CumSum(a, k) y = Concat<axis=1>(c, d)"
+        "a = Hardmax<axis=2>(x) b = Conv(a, w) c = Hardmax<axis=2>(b) d = Hardmax<axis=2>(a) "
+        "y = Concat<axis=1>(c, d)"
     )
     program = compiled(make(IMAGE, body, **{**CONV, "w": weights(4, 3, 1, 1)}))
     assert len(program.program.partitions) == 2
@@ -136,20 +136,20 @@ def test_an_operator_that_nobody_knows_is_named() -> None:
 
 
 def test_without_the_host_every_reason_is_an_error() -> None:
-    body = "a = Conv(x, w) b = CumSum(a, k) c = CumSum(b, k) y = Conv(c, v)"
+    body = "a = Conv(x, w) b = Hardmax<axis=2>(a) c = Hardmax<axis=2>(b) y = Conv(c, v)"
     with pytest.raises(PimError) as caught:
         pimc.compile(make(IMAGE, body, **CONV), host=False)
     assert [finding.code for finding in caught.value.diagnostics] == ["F210", "F210"]
 
 
 def test_the_summary_is_loud_and_the_folder_holds_the_partition(tmp_path: Path) -> None:
-    model = make(IMAGE, "a = Conv(x, w) b = CumSum(a, k) y = Conv(b, v)", **CONV)
+    model = make(IMAGE, "a = Conv(x, w) b = Hardmax<axis=2>(a) y = Conv(b, v)", **CONV)
     onnx.save(model, tmp_path / "m.onnx")
     folder = tmp_path / "m.pim"
     result = CliRunner().invoke(main, ["compile", str(tmp_path / "m.onnx"), "-o", str(folder)])
     assert result.exit_code == 0, result.stderr
     assert "ON THE HOST: 1 operators in 1 partitions" in result.stdout
-    assert "CumSum `CumSum_1`: this operator is not supported" in result.stdout
+    assert "Hardmax `Hardmax_1`: this operator is not supported" in result.stdout
     report = json.loads((folder / "report.json").read_text())["placement"]
     assert report["mac_share"]["crossbars"] == 1.0
     assert (folder / "host" / "host0.onnx").is_file()
@@ -162,7 +162,7 @@ def test_the_summary_is_loud_and_the_folder_holds_the_partition(tmp_path: Path) 
 @pytest.mark.parametrize("harm", ["changed", "missing", "link", "path"])
 def test_a_partition_file_that_is_not_the_right_one_is_refused(harm: str, tmp_path: Path) -> None:
     folder, file = tmp_path / "m.pim", tmp_path / "m.pim" / "host" / "host0.onnx"
-    pimc.compile(make(IMAGE, "y = CumSum(x, k)", k=ALONG_ROWS)).save(folder)
+    pimc.compile(make(IMAGE, "y = Hardmax<axis=2>(x)")).save(folder)
     if harm == "changed":
         file.write_bytes(file.read_bytes() + b"\0")
     elif harm == "path":
@@ -177,7 +177,7 @@ def test_a_partition_file_that_is_not_the_right_one_is_refused(harm: str, tmp_pa
 
 
 def test_a_program_with_partitions_reads_back_from_its_text() -> None:
-    program = compiled(make(IMAGE, "a = Conv(x, w) y = CumSum(a, k)", **CONV))
+    program = compiled(make(IMAGE, "a = Conv(x, w) y = Hardmax<axis=2>(a)", **CONV))
     text = print_program(program.program)
     part = program.program.partitions[0]
     assert f".partition host0 {part.inputs[0]}" in text.replace('"', "")
@@ -233,16 +233,16 @@ def test_a_random_network_with_operators_of_the_host_equals_onnxruntime(
     data: st.DataObject,
 ) -> None:
     shape, known, lines = [3], ["x"], []
-    constants: dict[str, np.ndarray] = {"k": ALONG_ROWS}
+    constants: dict[str, np.ndarray] = {}
     del shape
     for at in range(data.draw(st.integers(1, 6))):
-        kind = data.draw(st.sampled_from(["Conv", "CumSum", "Add", "Relu", "Shrink"]))
+        kind = data.draw(st.sampled_from(["Conv", "Hardmax", "Add", "Relu", "Shrink"]))
         first, second = (data.draw(st.sampled_from(known)) for _ in range(2))
         if kind == "Conv":
             constants[f"w{at}"] = weights(3, 3, 3, 3, seed=at)
             lines.append(f"t{at} = Conv<pads=[1,1,1,1]>({first}, w{at})")
-        elif kind == "CumSum":
-            lines.append(f"t{at} = CumSum({first}, k)")
+        elif kind == "Hardmax":
+            lines.append(f"t{at} = Hardmax<axis=2>({first})")
         elif kind == "Add":
             lines.append(f"t{at} = Add({first}, {second})")
         else:

@@ -231,12 +231,12 @@ def test_a_quantized_layer_of_integers_from_the_host() -> None:
 
 
 def test_what_the_model_rounds_is_rounded_on_the_host_too() -> None:
-    """Steps of 1/2 between two sums: the first one is rounded, although all is on the host."""
+    """Steps of 1/2 between two sorts: the first one is rounded, although all is on the host."""
     model = make(
         "(float[N,4] x) => (float[N,4] y)",
-        "a = CumSum(x, k) q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, z) "
-        "y = CumSum(r, k)",
-        k=np.array(1), s=F(0.5), z=S8,
+        "a, i = TopK(x, k) q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, z) "
+        "y, j = TopK(r, k)",
+        k=np.array([4]), s=F(0.5), z=S8,
     )  # fmt: skip
     x = np.random.default_rng(0).normal(size=(9, 4)).astype(F)
     y = check(model).run({"x": x})["y"]
@@ -285,7 +285,7 @@ def test_an_output_may_be_what_the_host_made_in_another_shape(move: str) -> None
     check(
         make(
             "(float[1,3,4] x) => (float[A,B,C] a, float[D,E] y)",
-            f"a = CumSum(x, k) y = {move}",
+            f"a = Hardmax<axis=2>(x) y = {move}",
             k=np.array(1),
             one=np.array([1]),
             front=np.array([0]),

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from pimc.frontend.export import opsets_of
 from pimc.frontend.net import ONNX_TYPES, Array, Net, QParams
+from pimc.frontend.regions import is_bool
 
 IR_VERSION = 10
 BATCH = "batch"
@@ -119,6 +120,23 @@ class Builder:
             f"{name}/dequantize",
         )
         return output
+
+    def read(self, tensor: str, name: str) -> str:
+        """What an operator of the net reads: the float tensor, or its truth values."""
+        real = self.dequantize(tensor, name)
+        if not is_bool(self.net, tensor):
+            return real
+        truth = self.unique(f"{tensor}_truth")
+        self.node("Cast", [real], [truth], f"{name}/truth", to=onnx.TensorProto.BOOL)
+        return truth
+
+    def write(self, result: str, tensor: str, name: str) -> str:
+        """Add what makes the integers of ``tensor`` from the result of an operator of the net."""
+        if is_bool(self.net, tensor):
+            real = self.unique(f"{tensor}_real")
+            self.node("Cast", [result], [real], f"{name}/cast", to=onnx.TensorProto.FLOAT)
+            result = real
+        return self.quantize(result, tensor, name)
 
     def quantize(self, real: str, tensor: str, name: str) -> str:
         """Add the QuantizeLinear that makes the integers of ``tensor`` from a float tensor."""

@@ -24,7 +24,7 @@ def emit_host(build: Builder, part: Op) -> None:
         elif name in build.raw:
             names[name] = build.raw[name]
         else:
-            names[name] = build.dequantize(name, f"{part.name}/{name}")
+            names[name] = build.read(name, f"{part.name}/{name}")
     for op in body_of(part):
         for name in op.outputs:
             if name:
@@ -38,7 +38,7 @@ def emit_host(build: Builder, part: Op) -> None:
         if name in net.raw:
             _hand_out(build, name, names[name])
         elif name not in build.ints:
-            build.quantize(names[name], name, f"{part.name}/{name}/quantize")
+            build.write(names[name], name, f"{part.name}/{name}/quantize")
     for node in build.nodes[start:]:
         node.metadata_props.add(key=MARK, value=part.name)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from isa.numerics import LOG_ROOTS
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import Array, Op
 from pimc.frontend.norms import groups_of, is_group_norm
@@ -51,16 +52,38 @@ class _Steps:
 
 def emit_softmax(build: Builder, op: Op) -> None:
     """Powers from a table by the distance to the largest integer, over their exact sum."""
-    step, source = _Steps(build, op), op.inputs[0]
-    axis = int(op.attributes.get("axis", -1))
+    step = _Steps(build, op)
+    _, power, total, _ = _powers(build, op, step)
+    share = step("Div", step("Cast", power, to=_FLOAT), total)
+    build.quantize(share, op.output, f"{op.name}/quantize")
+
+
+def _powers(build: Builder, op: Op, step: _Steps) -> tuple[str, str, str, Array]:
+    """Distance to the largest integer, the power of it, the sum of these as float, the table."""
+    source, axis = op.inputs[0], int(op.attributes.get("axis", -1))
     powers = power_table(float(build.qparams[source].scale), build.net.shapes[source][axis])
     steps = step("Cast", build.ints[source], to=_INT32)
     distance = step("Sub", steps, step.along("ReduceMax", steps, axis))
     index = step("Add", distance, build.constant("last_power", np.int32(255)))
     power = step("Gather", build.constant(f"{op.output}_powers", powers), index, axis=0)
     total = step("Cast", step.along("ReduceSum", power, axis), to=_FLOAT)
-    share = step("Div", step("Cast", power, to=_FLOAT), total)
-    build.quantize(share, op.output, f"{op.name}/quantize")
+    return distance, power, total, powers
+
+
+def emit_log_softmax(build: Builder, op: Op) -> None:
+    """The distance in real numbers, less the logarithm of the sum: see `isa.catalog.LogSoftmax`."""
+    step = _Steps(build, op)
+    distance, _, total, powers = _powers(build, op, step)
+    one = build.constant("one_real", np.float32(1))
+    root = step("Div", total, build.constant(f"{op.output}_unit", np.float32(powers[255])))
+    for _ in range(LOG_ROOTS):
+        root = step("Sqrt", root)
+    quotient = step("Div", step("Sub", root, one), step("Add", root, one))
+    factor = build.constant("log_factor", np.float32(2 << LOG_ROOTS))
+    scale = build.constant(f"{op.output}_steps", np.float32(build.qparams[op.inputs[0]].scale))
+    real = step("Mul", step("Cast", distance, to=_FLOAT), scale)
+    real = step("Sub", real, step("Mul", quotient, factor))
+    build.quantize(real, op.output, f"{op.name}/quantize")
 
 
 def power_table(scale: float, count: int) -> Array:

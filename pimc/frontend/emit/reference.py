@@ -9,9 +9,16 @@ import onnx
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.host import emit_host
+from pimc.frontend.emit.logic import emit_logic, emit_where
 from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
 from pimc.frontend.emit.moves import emit_concat, emit_move
-from pimc.frontend.emit.normalize import emit_group_norm, emit_layer_norm, emit_lrn, emit_softmax
+from pimc.frontend.emit.normalize import (
+    emit_group_norm,
+    emit_layer_norm,
+    emit_log_softmax,
+    emit_lrn,
+    emit_softmax,
+)
 from pimc.frontend.emit.pool import (
     emit_average_pool,
     emit_global_average,
@@ -23,7 +30,7 @@ from pimc.frontend.emit.vector import emit_binary, emit_region
 from pimc.frontend.net import INT_NAMES, Net, Op, QParams
 from pimc.frontend.partitions import is_host
 from pimc.frontend.recurrent import KINDS
-from pimc.frontend.regions import MOVES, SAME_TYPE, Region, Step
+from pimc.frontend.regions import LOGIC, MOVES, SAME_TYPE, Region, Step
 
 _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
     "Conv": emit_conv,
@@ -44,7 +51,10 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Mul": emit_binary,
     "Max": emit_binary,
     "Min": emit_binary,
+    **dict.fromkeys(LOGIC, emit_logic),
+    "Where": emit_where,
     "Softmax": emit_softmax,
+    "LogSoftmax": emit_log_softmax,
     "LRN": emit_lrn,
     "LayerNormalization": emit_layer_norm,
     "GroupNormalization": emit_group_norm,

@@ -20,7 +20,7 @@ def emit_region(build: Builder, region: Region) -> None:
     if region.is_clamp and _saturation_clamps(build, region):
         build.ints[region.output] = build.ints[region.root]
         return
-    names = {region.root: build.dequantize(region.root, last.name)}
+    names = {region.root: build.read(region.root, last.name)}
     for op in region.ops:
         inputs = []
         for name in op.inputs:
@@ -30,7 +30,7 @@ def emit_region(build: Builder, region: Region) -> None:
                 inputs.append(names.get(name, name))
         names[op.output] = build.unique(f"{op.output}_real")
         build.node(op.op_type, inputs, [names[op.output]], op.name, op.domain, **op.attributes)
-    build.quantize(names[region.output], region.output, f"{last.name}/quantize")
+    build.write(names[region.output], region.output, f"{last.name}/quantize")
 
 
 def _saturation_clamps(build: Builder, region: Region) -> bool:
@@ -69,8 +69,8 @@ def emit_binary(build: Builder, op: Op) -> None:
     is_free = op.op_type != "Sub"
     if is_free and (net.is_constant(names[0]) or net.shapes[names[0]] != shape):
         names.reverse()
-    left = _operand(build, op, names[0], net.shapes[names[0]] == shape)
-    right = _operand(build, op, names[1], _broadcasts(net.shapes[names[1]], shape))
+    left = operand(build, op, names[0], net.shapes[names[0]] == shape)
+    right = operand(build, op, names[1], _broadcasts(net.shapes[names[1]], shape))
     real = build.unique(f"{op.output}_real")
     if op.op_type == "Mul":
         # a Sum of one is the identity, and keeps onnxruntime from fusing QLinearMul
@@ -90,7 +90,7 @@ def _broadcasts(sizes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return varying <= 1 or lost <= 1
 
 
-def _operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
+def operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
     """A float operand; a constant is held in 8 bits too, as the machine holds it."""
     net = build.net
     if net.is_constant(name):

@@ -16,8 +16,10 @@ from passes.graph import (
     GroupNormNode,
     HostNode,
     LayerNormNode,
+    LogSoftmaxNode,
     LrnNode,
     Node,
+    SelectNode,
     SoftmaxNode,
     Value,
 )
@@ -44,7 +46,8 @@ _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] =
 }
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
 # round to the scale of the result
-_SCALED = BinaryNode | SoftmaxNode | LayerNormNode | GroupNormNode | LrnNode
+_SCALED = BinaryNode | SelectNode | SoftmaxNode | LogSoftmaxNode | LrnNode
+_SCALED |= LayerNormNode | GroupNormNode
 _LAST_AXIS = frozenset(("MatMulInteger", "QGemm", "QLinearMatMul"))
 
 

@@ -14,7 +14,7 @@ from pimc.frontend.lower.state import CONSTANT, Elements, State
 from pimc.frontend.regions import MOVES
 from pimc.frontend.session import open_session
 
-MOVE_OPS = MOVES | {"Concat", "Identity"}
+MOVE_OPS = MOVES | {"Concat", "Identity", "Where"}
 _NOT_IN_ONNXRUNTIME = frozenset(("DepthToSpace", "SpaceToDepth"))  # on 32-bit integers
 
 
@@ -30,13 +30,11 @@ def lower_move(state: State, model: ReferenceModel, node: onnx.NodeProto) -> Non
     if node.op_type in ("Reshape", "Identity"):
         results = [state.elements(node.input[0])]
     elif node.op_type == "Concat":
-        parts = [
-            _with_batch(state, name)
-            if name in state.held
-            else CONSTANT - model.array(name).astype(np.int64)
-            for name in node.input
-        ]
+        parts = [_elements(state, model, name) for name in node.input]
         results = [np.concatenate(parts, axis=int(attributes(node)["axis"]))]
+    elif node.op_type == "Where":
+        first, second = (_elements(state, model, name) for name in node.input[1:])
+        results = [np.where(model.array(node.input[0]), first, second)]
     else:
         results = _moved(model, node, _with_batch(state, node.input[0]))
     for name, elements in zip(node.output, results, strict=True):
@@ -50,6 +48,13 @@ def _lower_lookup(state: State, model: ReferenceModel, node: onnx.NodeProto) -> 
     source = state.value_of(numbers, 0)
     name = state.make(output, len(state.infos[output].shape) - 1, None)
     state.nodes.append(LookupNode(node.name, (source,), name, model.array(node.input[0])))
+
+
+def _elements(state: State, model: ReferenceModel, name: str) -> Elements:
+    """Element numbers of a tensor, or of a constant."""
+    if name in state.held:
+        return _with_batch(state, name)
+    return CONSTANT - model.array(name).astype(np.int64)
 
 
 def _with_batch(state: State, tensor: str) -> Elements:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from passes.graph import GroupNormNode, LayerNormNode, LrnNode, SoftmaxNode
+from passes.graph import GroupNormNode, LayerNormNode, LogSoftmaxNode, LrnNode, SoftmaxNode
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.state import Info, State, machine_order, machine_shape
 from pimc.frontend.net import Array
@@ -25,16 +25,37 @@ def _lower_quotient(
 def _lower_softmax(
     state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
 ) -> None:
-    """``Div(Cast(power), Cast(ReduceSum(power)))``, power picked from a table by the distance."""
+    """``Div(Cast(power), Cast(ReduceSum(power)))``."""
     power = model.makers[model.makers[node.input[0]].input[0]]
+    source, name = _along_powers(state, model, quantize, power)
+    state.nodes.append(SoftmaxNode(node.name, (source,), name, model.array(power.input[0])))
+
+
+def _lower_log_softmax(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+) -> None:
+    """``Sub(Mul(Cast(distance), scale), Mul(Div, factor))``, roots of the total in the quotient."""
+    root = model.makers[model.makers[model.makers[node.input[1]].input[0]].input[0]]
+    while root.op_type != "ReduceSum":
+        root = model.makers[root.input[0]]
+    power = model.makers[root.input[0]]
+    source, name = _along_powers(state, model, quantize, power)
+    powers = model.array(power.input[0])
+    scale = float(model.array(model.makers[node.input[0]].input[1]))
+    state.nodes.append(LogSoftmaxNode(node.name, (source,), name, powers, scale))
+
+
+def _along_powers(
+    state: State, model: ReferenceModel, quantize: onnx.NodeProto, power: onnx.NodeProto
+) -> tuple[str, str]:
+    """Source and result of what is made of powers that are picked by distances along an axis."""
     distance = model.makers[model.makers[power.input[1]].input[0]]
     steps, largest = (model.makers[name] for name in distance.input)
     tensor = steps.input[0]
     axis = int(model.array(largest.input[1])[0]) - int(state.infos[tensor].batched)
     source = state.value_of(tensor, axis)
     y = model.qparams(quantize.input[1], quantize.input[2])
-    name = state.make(quantize.output[0], axis, y)
-    state.nodes.append(SoftmaxNode(node.name, (source,), name, model.array(power.input[0])))
+    return source, state.make(quantize.output[0], axis, y)
 
 
 def _lower_normalized(
@@ -136,4 +157,8 @@ def _size_of(neighbours: Array) -> int:
 
 NORMALIZATIONS: dict[
     str, Callable[[State, ReferenceModel, onnx.NodeProto, onnx.NodeProto], None]
-] = {"Div": _lower_quotient, "Add": _lower_normalized}  # by the operation before the rounding
+] = {
+    "Div": _lower_quotient,
+    "Add": _lower_normalized,
+    "Sub": _lower_log_softmax,
+}  # by the operation before the rounding

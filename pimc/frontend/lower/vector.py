@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
 from isa.diagnostics import Diagnostic, Location, PimError
 from passes.graph import BinaryNode, LutNode
+from pimc.frontend.lower.choice import lower_choice
 from pimc.frontend.lower.matrix import lower_computed_product
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.normalize import NORMALIZATIONS
+from pimc.frontend.lower.operands import operand, stored_constant
 from pimc.frontend.lower.pool import lower_window_sum
-from pimc.frontend.lower.state import State, machine_order, machine_shape
+from pimc.frontend.lower.state import State
 from pimc.frontend.lower.tables import FloatRegion
 from pimc.frontend.net import IntArray
 from pimc.frontend.regions import ELEMENTWISE
@@ -102,7 +103,9 @@ def lower_quantize(
         sums = model.makers[model.makers[maker.input[0]].input[0]]
         is_pool = sums.op_type == "ConvInteger"
         (lower_window_sum if is_pool else lower_computed_product)(state, model, quantize, sums)
-    elif maker.op_type in _BINARY:
+    elif maker.op_type == "Where":
+        lower_choice(state, model, quantize, maker)
+    elif maker.op_type in _BINARY and model.is_dequantized(maker.input[1]):
         _lower_binary(state, model, quantize, maker)
     elif maker.op_type in NORMALIZATIONS:
         NORMALIZATIONS[maker.op_type](state, model, quantize, maker)
@@ -147,19 +150,16 @@ def _lower_binary(
     output, op = quantize.output[0], _BINARY[node.op_type]
     shape = state.infos[output].shape
     axis = _result_axis(state, model, output, left.input[0], right.input[0])
-    first = _operand(state, model, left, axis - len(shape))
+    first = operand(state, model, left, axis - len(shape))
     name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
     if model.is_constant(right.input[0]):
         held = model.qparams(right.input[1], right.input[2])
-        values = model.array(right.input[0])
-        values = values.reshape(values.shape[max(values.ndim - len(shape), 0) :])
-        stored = np.broadcast_to(values, shape).transpose(machine_order(len(shape), axis))
-        constant = np.ascontiguousarray(stored).reshape(machine_shape(shape, axis))
+        constant = stored_constant(model.array(right.input[0]), shape, axis)
         state.nodes.append(
             BinaryNode(node.name, (first,), name, op, constant, float(held.scale), held.zero)
         )
         return
-    second = _operand(state, model, right, axis - len(shape))
+    second = operand(state, model, right, axis - len(shape))
     state.nodes.append(BinaryNode(node.name, (first, second), name, op))
 
 
@@ -192,10 +192,3 @@ def _result_axis(state: State, model: ReferenceModel, output: str, first: str, s
         if axis >= lost_axes:  # else it is the batch, which the other operand has apart
             break
     return axis
-
-
-def _operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axis: int) -> str:
-    """The value of an operand, channels where those of the result are: ``axis`` from its end."""
-    rank = len(state.infos[dequantize.input[0]].shape)
-    value = state.value_of(dequantize.input[0], rank + axis)
-    return state.with_qparams(value, model.qparams(dequantize.input[1], dequantize.input[2]))

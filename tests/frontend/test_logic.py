@@ -1,0 +1,150 @@
+"""Comparisons, truth values and choices: on the chip, and exactly what the held values say."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import make, weights
+from frontend.oracle import check_model, random_feeds, run_onnx
+from frontend.test_operators import assert_near
+
+import pimc
+from isa.catalog import Select
+from isa.program import walk
+from passes.graph import BinaryNode, LogSoftmaxNode, LutNode, MoveNode, SelectNode
+from pimc.frontend.build import Imported
+
+ONE = "(float[N,4,5,3] x) => (float[N,4,5,3] y)"
+TWO = "(float[N,4,5,3] x, float[N,4,5,3] z) => (float[N,4,5,3] y)"
+COMPARISONS = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
+
+ACTIVATIONS = {
+    "leaky": "c = Greater(x, zero) s = Mul(x, slope) y = Where(c, x, s)",
+    "threshold": "c = LessOrEqual(x, limit) y = Where(c, zero, x)",
+    "clamp": "a = Less(x, limit) b = Where(a, limit, x) d = Greater(b, one) y = Where(d, one, b)",
+    "per channel": "c = Greater(x, channel) y = Where(c, x, channel)",
+    "between": "a = Greater(x, slope) b = Less(x, one) c = And(a, b) y = Where(c, x, zero)",
+    "outside": "a = Less(x, slope) b = Not(a) c = Xor(a, b) d = Or(c, a) y = Cast<to=1>(d)",
+    "equal to a step": "r = Round(x) c = Equal(r, one) y = Cast<to=1>(c)",
+    "wrapped": "y = Mod<fmod=1>(x, one)",
+    "shrunk": "y = Shrink<lambd=0.4, bias=0.1>(x)",
+    "no number": "c = IsNaN(x) y = Where(c, zero, x)",
+}
+
+
+@pytest.mark.parametrize("case", ACTIVATIONS)
+def test_choices_by_a_tensor_of_itself_are_one_table(case: str) -> None:
+    known = {"zero": 0, "one": 1, "slope": 0.2, "limit": -0.3}
+    scalars = {name: np.float32(value) for name, value in known.items()}
+    model = make(ONE, ACTIVATIONS[case], channel=weights(4, 1, 1), **scalars)
+    imported = check_model(model)
+    assert [type(node) for node in imported.graph.nodes] == [LutNode]
+    assert not imported.on_host
+
+
+@pytest.mark.parametrize("op", COMPARISONS)
+@pytest.mark.parametrize("factor", [1.0, 0.37, 40.0])
+def test_two_tensors_are_compared_exactly(op: str, factor: float) -> None:
+    """Truth values are those of the values that both hold, equal ones among them."""
+    model = make(TWO, f"k = Mul(z, factor) c = {op}(x, k) y = Cast<to=1>(c)", factor=factor)
+    feeds = {name: np.round(values * 4) / 4 for name, values in random_feeds(model, 8, 0).items()}
+    imported = check_model(model, feeds=feeds)
+    assert not imported.on_host
+    graph = imported.graph
+    names = tuple(value.onnx_name for value in graph.values.values())
+    held = run_onnx(imported.reference, feeds, names)
+    (sub,) = (n for n in graph.nodes if isinstance(n, BinaryNode))
+    left, right = (
+        (held[v.onnx_name].astype(np.int32) - v.zero).astype(np.float32) * np.float32(v.scale)
+        for v in (graph.values[name] for name in sub.inputs)
+    )
+    compare = {"Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal}
+    compare |= {"Less": np.less, "LessOrEqual": np.less_equal}
+    assert np.array_equal(held["y"] > 0.5, compare[op](left, right))
+
+
+@pytest.mark.parametrize("op", ["And", "Or", "Xor", "Equal"])
+def test_truth_values_of_two_tensors_combine_exactly(op: str) -> None:
+    body = f"a = Greater(x, zero) b = Less(z, zero) c = {op}(a, b) y = Cast<to=1>(c)"
+    model = make(TWO, body, zero=0.0)
+    imported = check_model(model)
+    assert not imported.on_host
+    feeds = random_feeds(model, 3, 0)
+    wanted, found = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
+    assert np.mean((found > 0.5) != (wanted > 0.5)) < 0.02  # a step around zero is 0.03
+
+
+CHOICES = {
+    "two tensors": ("c = Greater(x, z) y = Where(c, x, z)", "4,5,3"),
+    "one condition a column": ("c = Greater(z, half) y = Where(c, x, k)", "1,1,3"),
+    "one condition a channel": ("c = Greater(z, half) y = Where(c, x, k)", "4,1,1"),
+    "one condition an image": ("c = Greater(z, half) y = Where(c, x, k)", "1,1,1"),
+    "a condition for some axes": ("c = Greater(z, half) y = Where(c, k, x)", "4,1,3"),
+    "a value a column": ("c = Greater(x, half) y = Where(c, x, z)", "1,1,3"),
+    "a value for some axes": ("c = Greater(x, half) y = Where(c, z, x)", "1,5,3"),
+    "a constant where it holds": ("c = Greater(z, half) y = Where(c, k, x)", "4,5,3"),
+    "a constant where it does not": ("c = Greater(z, half) y = Where(c, x, k)", "4,5,3"),
+    "a full constant": ("c = Greater(z, half) y = Where(c, x, full)", "4,5,3"),
+    "constants for both": ("c = Greater(z, half) y = Where(c, full, k)", "1,5,3"),
+    "not": ("c = Greater(z, half) n = Not(c) y = Where(n, x, k)", "1,5,3"),
+    "compared with a full constant": ("c = Less(z, full) y = Where(c, x, k)", "4,5,3"),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_choices_between_tensors_are_selected(case: str) -> None:
+    body, shape = CHOICES[case]
+    signature = f"(float[N,4,5,3] x, float[N,{shape}] z) => (float[N,4,5,3] y)"
+    constants = {"half": 0.2, "k": -0.7, "full": weights(4, 5, 3, scale=1)}
+    imported = check_model(make(signature, body, **constants))
+    assert not imported.on_host
+    if case != "constants for both":
+        assert any(isinstance(node, SelectNode) for node in imported.graph.nodes)
+    exact = {"two tensors": 0.03}
+    near(make(signature, body, **constants), imported, exact.get(case, 0.1))
+
+
+def near(model: onnx.ModelProto, imported: Imported, share: float) -> None:
+    """Values near the border of a comparison may fall on its other side, few of them."""
+    assert_near(model, imported, share)
+
+
+KNOWN = np.tril(np.ones((5, 3), bool))
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ("y = Where(keep, x, z)", 1),
+        ("y = Where(keep, z, k)", 1),
+        ("y = Where(keep, k, x)", 1),
+        ("y = Where(keep, x, full)", 2),
+    ],
+)
+def test_a_choice_that_is_known_moves_or_masks(body: str, count: int) -> None:
+    model = make(TWO, body, keep=KNOWN, k=0.5, full=weights(5, 3, scale=1))
+    imported = check_model(model)
+    assert not imported.on_host
+    kinds = {type(node) for node in imported.graph.nodes}
+    assert kinds <= {MoveNode, LutNode, BinaryNode}
+    assert_near(model, imported)
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_the_logarithm_of_a_softmax_equals_the_reference(axis: int) -> None:
+    model = make(ONE, f"t = Mul(x, three) y = LogSoftmax<axis={axis}>(t)", three=3.0)
+    imported = check_model(model)
+    assert any(isinstance(node, LogSoftmaxNode) for node in imported.graph.nodes)
+    assert_near(model, imported)
+
+
+def test_truth_values_cross_to_the_host_and_back() -> None:
+    body = """c = Greater(x, zero) n = Cast<to=7>(c) s = CumSum(n, last) m = Greater(s, two)
+        a = And(m, c) w = Where(a, x, zero) y = Add(w, w)"""
+    model = make(ONE, body, zero=0.0, two=np.int64(2), last=np.int64(3))
+    program = pimc.compile(model)
+    assert program.verify()["equal"]
+    places = {entry["op_type"] for entry in program.report["placement"]["on_host"]}
+    assert places == {"Cast", "CumSum", "Greater"}
+    assert any(isinstance(i, Select) for core in program.program.cores for i in walk(core.body))
