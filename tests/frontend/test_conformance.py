@@ -19,8 +19,6 @@ CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
 REFUSED = {
     "Conv3d": "it has 3 spatial axes",
     "Pool3d": "it has 3 spatial axes",
-    "log_softmax": "LogSoftmax",
-    "LogSoftmax": "LogSoftmax",
 }
 
 CHIP_ALONE = FrontendOptions(use_host=False)

@@ -258,7 +258,7 @@ REFUSED = {
     "mean over images": ("y = ReduceMean(x, first)", "F211"),
     "mean of a normalization": ("n, y = LayerNormalization(x, ones)", "F211"),
     "integer result": ("y = ArgMax(x)", "F210"),
-    "logic": ("b = Greater(x, x) y = Cast<to=1>(b)", "F210"),
+    "one of all": ("y = Hardmax(x)", "F210"),
     "dynamic scale": ("s = ReduceMax<keepdims=0>(x) y = QuantizeLinear(x, s)", "F211"),
     "16-bit activations": (
         "q = QuantizeLinear(x, scale, zero16) y = DequantizeLinear(q, scale, zero16)", "F211"
