@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.catalog import (
-    MOST_COUNTED,
     Accumulate,
     Add,
     Const,
@@ -19,19 +18,14 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
-    GroupNorm,
     Host,
-    LayerNorm,
     Load,
-    LogSoftmax,
     Lookup,
-    Lrn,
     Lut,
     MatMul,
     Max,
     MaxPool,
     Min,
-    Moments,
     Mul,
     Mvm,
     Pow,
@@ -39,10 +33,18 @@ from isa.catalog import (
     Requant,
     Select,
     Send,
-    Softmax,
     Store,
     Sub,
     SumPool,
+)
+from isa.catalog_normalize import (
+    MOST_COUNTED,
+    GroupNorm,
+    LayerNorm,
+    LogSoftmax,
+    Lrn,
+    Moments,
+    Softmax,
 )
 from isa.instruction import Instruction
 from isa.printer import name_text, quoted

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.catalog import Fill, GroupNorm, Moments
+from isa.catalog import Fill
+from isa.catalog_normalize import GroupNorm, Moments
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Range

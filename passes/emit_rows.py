@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isa.catalog import LayerNorm, LogSoftmax, Lookup, Lrn, MatMul, Select, Softmax
+from isa.catalog import Lookup, MatMul, Select
+from isa.catalog_normalize import LayerNorm, LogSoftmax, Lrn, Softmax
 from isa.operands import Region
 from isa.program import Statement
 from passes.draft import BufferDraft, Range

@@ -13,21 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from isa.catalog import (
-    Const,
-    Copy,
-    Fill,
-    Gather,
-    GroupNorm,
-    Host,
-    LayerNorm,
-    Load,
-    Mvm,
-    Recv,
-    Requant,
-    Send,
-    Store,
-)
+from isa.catalog import Const, Copy, Fill, Gather, Host, Load, Mvm, Recv, Requant, Send, Store
+from isa.catalog_normalize import GroupNorm, LayerNorm
 from isa.instruction import Instruction
 from isa.operands import Region
 from runtime.core_view import CoreView, beats

@@ -13,22 +13,16 @@ from isa.catalog import (
     Accumulate,
     Add,
     Div,
-    GroupNorm,
-    LayerNorm,
-    LogSoftmax,
     Lookup,
-    Lrn,
     Lut,
     MatMul,
     Max,
     MaxPool,
     Min,
-    Moments,
     Mul,
     Pow,
     Requant,
     Select,
-    Softmax,
     Sub,
     SumPool,
 )
@@ -46,6 +40,7 @@ from isa.catalog_float import (
     Sqrt,
     Tanh,
 )
+from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Lrn, Moments, Softmax
 from isa.instruction import Instruction
 from runtime.core_view import CoreView
 

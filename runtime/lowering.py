@@ -23,16 +23,12 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
-    GroupNorm,
-    LayerNorm,
     Load,
-    LogSoftmax,
     Lut,
     MatMul,
     Max,
     MaxPool,
     Min,
-    Moments,
     Mul,
     Mvm,
     Pow,
@@ -40,7 +36,6 @@ from isa.catalog import (
     Requant,
     Select,
     Send,
-    Softmax,
     Store,
     Sub,
     SumPool,
@@ -54,6 +49,7 @@ from isa.catalog_float import (
     Real,
     Reduction,
 )
+from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Moments, Softmax
 from isa.instruction import Instruction
 from isa.numerics import limits
 from runtime.binding import Binder

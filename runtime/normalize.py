@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isa.catalog import GroupNorm, LayerNorm, LogSoftmax, Lrn, Moments, Softmax
+from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Lrn, Moments, Softmax
 from isa.numerics import LOG_ROOTS, Float32, quantize
 from runtime.binding import Action, Binder, executes
 from runtime.regions import Array

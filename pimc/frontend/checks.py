@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from isa.catalog import MOST_COUNTED
+from isa.catalog_normalize import MOST_COUNTED
 from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of

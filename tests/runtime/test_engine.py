@@ -23,16 +23,12 @@ from isa.catalog import (
     Elementwise,
     Fill,
     Gather,
-    GroupNorm,
-    LayerNorm,
     Load,
-    LogSoftmax,
     Lut,
     MatMul,
     Max,
     MaxPool,
     Min,
-    Moments,
     Mul,
     Mvm,
     Pow,
@@ -40,12 +36,12 @@ from isa.catalog import (
     Requant,
     Select,
     Send,
-    Softmax,
     Store,
     Sub,
     SumPool,
 )
 from isa.catalog_float import FLOAT_CLASSES
+from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Moments, Softmax
 from isa.matrix import BlockMatrix
 from isa.operands import Affine, Region, Span
 from isa.program import Channel, Loop, Matrix

@@ -18,24 +18,19 @@ from isa.catalog import (
     Copy,
     Fill,
     Gather,
-    GroupNorm,
-    LayerNorm,
     Load,
-    LogSoftmax,
     Lookup,
-    Lrn,
     Lut,
     MatMul,
     MaxPool,
-    Moments,
     Mul,
     Requant,
     Select,
-    Softmax,
     Store,
     Sub,
     SumPool,
 )
+from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Lrn, Moments, Softmax
 from isa.diagnostics import PimError
 from isa.operands import Affine, Region, Span, region
 from isa.program import Buffer, Core, Loop, Program, Tensor
