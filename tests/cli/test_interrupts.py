@@ -182,3 +182,45 @@ def test_ctrl_c_waits_while_a_folder_is_exchanged(
     assert [p.name for p in tmp_path.iterdir()] == ["x.pim"]
     x = np.zeros((1, 1, 28, 28), np.float32)
     assert pimc.load(tmp_path / "x.pim").run({"image": x}).keys() == held.run({"image": x}).keys()
+
+
+# ------------------------------------------------------------------ where raising is not safe
+def python(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script whose process answers Ctrl-C as ``pimc`` does, and which then waits for it."""
+    start = "import signal, sys, time\nfrom pimc import interrupts\ninterrupts.watch()\n"
+    return subprocess.run(
+        [sys.executable, "-c", f"{start}{script}\ntime.sleep(20)\nprint('lost')"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+LOADING = """
+at, number = None, 0
+def hook(event, args):
+    global at
+    if event == "import" and args[0] == "onnx.onnx_cpp2py_export":
+        at = 0
+    if at is not None:
+        at += 1
+        if at == {number}:
+            signal.raise_signal(signal.SIGINT)
+sys.addaudithook(hook)
+import onnx
+"""
+
+
+@pytest.mark.parametrize("number", [3, 5, 10])
+def test_ctrl_c_while_a_c_library_loads_is_neither_a_crash_nor_lost(number: int) -> None:
+    """The moments are events within onnx's library: it lost the first one and aborted at others."""
+    done = python(LOADING.format(number=number))
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, ""), done.stderr
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_ctrl_c_in_a_callback_that_nobody_can_interrupt_is_not_lost() -> None:
+    done = python("class A:\n def __del__(self): signal.raise_signal(signal.SIGINT)\nA()")
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, ""), done.stderr
+    assert "Exception ignored" not in done.stderr
