@@ -1,4 +1,4 @@
-"""Settings that all tests share: how many examples hypothesis draws."""
+"""Settings that all tests share: how many examples hypothesis draws, how long tests may take."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ settings.register_profile(  # the same examples on every machine, so that red me
 )
 settings.register_profile("nightly", max_examples=5000, **_COMMON)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+LONG_TIMEOUT_S = 3600  # of a long test on a machine with other work
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
