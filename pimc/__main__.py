@@ -16,21 +16,22 @@ def main() -> None:
 
         commands()
     except KeyboardInterrupt:
-        print(interrupts.MESSAGE, file=sys.stderr)
-        _leave(interrupts.EXIT_CODE)
+        _leave(with_word=True)
     except SystemExit as end:
-        if interrupts.seen and isinstance(end.code, int):
-            _leave(end.code)
+        if interrupts.seen and end.code:  # click or a library may have called it something else
+            _leave(with_word=end.code != interrupts.EXIT_CODE)
         raise
     finally:
         interrupts.ignore()  # what is done is done
 
 
-def _leave(code: int) -> None:
-    """End with an exit code; Python itself would end by the signal, or tell of what it broke."""
+def _leave(with_word: bool) -> None:
+    """End as interrupted; Python itself would end by the signal, or tell of what it broke."""
+    if with_word:
+        print(interrupts.MESSAGE, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(interrupts.EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Distance:
         """Signal to quantization noise, dB; None when there is no noise or no signal."""
         if not self.noise or not self.signal:
             return None
-        return 10 * float(np.log10(self.signal / self.noise))
+        return 10 * float(np.log10(self.signal) - np.log10(self.noise))
 
 
 @dataclass

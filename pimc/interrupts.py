@@ -45,7 +45,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _lost(unraisable: sys.UnraisableHookArgs) -> None:
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _come_again()
-    else:
+    elif not seen:  # else it is about what the interrupt left half made
         sys.__unraisablehook__(unraisable)
 
 

@@ -19,9 +19,13 @@ from onnx import helper, numpy_helper
 
 Array = NDArray[Any]
 LARGEST = 4096  # elements of a tensor
+FARTHEST = 1e4  # magnitude of an element
 RETRIES = 8
 OPSETS = (7, 9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 19, 20, 21, 22, 24)
 INPUT_KINDS = (*(np.float32,) * 8, np.int64, np.uint8, np.int8, np.bool_, np.int32)
+ODD_NAMES = """a A b B x/y X/Y x:0 x.0 x_0 x-0 input INPUT output logits batch N é ß 1 .. / ; " ` \\
+    % host0 acc rows core.0 a/b/c/d x0_moved reference x* labels""".split()  # noqa: SIM905
+ODD_NAMES += [" ", "a b", "tab\t", "long" * 60]
 # from which operator set on the axes are an input; of others 18
 AXES_ARE_INPUTS = {"Squeeze": 13, "Unsqueeze": 13, "ReduceSum": 13}
 Draw = Callable[["Drawer"], None]
@@ -60,11 +64,21 @@ class Drawer:
         self.constants[name] = np.asarray(array, kind)
         return name
 
+    def last(self) -> str:
+        """The first result of the newest operator."""
+        return self.nodes[-1].output[0]
+
     def noise(self, *shape: int, scale: float = 0.4) -> str:
         return self.constant(self.numbers.normal(0, scale, shape))
 
     def add(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> None:
-        """Append an operator if onnxruntime runs it. Raises ValueError if it does not."""
+        """Append an operator if onnxruntime runs it. Raises ValueError if it does not.
+
+        farthest, not an attribute: the largest magnitude that its results may have.
+        """
+        if "Conv" in op and inputs[0] in self.values and not self.values[inputs[0]].size:
+            raise ValueError("onnxruntime never ends a convolution of nothing")
+        farthest = attributes.pop("farthest", FARTHEST)
         number = len(self.nodes)
         names = [f"t{number}_{at}" if at else f"t{number}" for at in range(outputs)]
         domain = attributes.pop("domain", "")
@@ -73,10 +87,10 @@ class Drawer:
         found = self.run([node], [name for name in dict.fromkeys(inputs) if name], names)
         if any(value.size > LARGEST for value in found):
             raise ValueError("too large")
-        if any(v.dtype.kind == "f" and np.abs(v).max(initial=0) > 1e4 for v in found):
+        if any(v.dtype.kind == "f" and np.abs(v).max(initial=0) > farthest for v in found):
             raise ValueError("too far")
-        if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in found):
-            raise ValueError("not finite")
+        if any(v.dtype.kind == "f" and np.isnan(v).any() for v in found):
+            raise ValueError("not a number")
         self.nodes.append(node)
         self.values.update(zip(names, found, strict=True))
 
@@ -149,8 +163,34 @@ class Drawer:
         outputs = [port_of(name, both[name].dtype, [None] * both[name].ndim) for name in ends]
         used = {name for node in self.nodes for name in _names(node)} | set(ends)
         weights = [numpy_helper.from_array(v, n) for n, v in self.constants.items() if n in used]
-        graph = helper.make_graph(self.nodes, "random", self.inputs, outputs, weights)
-        return self.model_of(graph)
+        nodes = self.nodes
+        if self.maybe(0.1):
+            nodes = [
+                *(helper.make_node("Constant", [], [w.name], value=w) for w in weights),
+                *nodes,
+            ]
+            weights = []
+        model = self.model_of(helper.make_graph(nodes, "random", self.inputs, outputs, weights))
+        if self.maybe(0.2):
+            self.rename(model.graph)
+        return model
+
+    def rename(self, graph: onnx.GraphProto) -> None:
+        """Give tensors and nodes names that differ little, or that files and texts cannot have."""
+        if any(_bodies(node) for node in graph.node):
+            return
+        odd = self.rng.sample(ODD_NAMES, len(ODD_NAMES))
+        new: dict[str, str] = {"": ""}
+        tensors = [*graph.input, *graph.output, *graph.initializer]
+        named = [*(t.name for t in tensors), *(n for node in graph.node for n in node.output)]
+        for name in dict.fromkeys(named):
+            new.setdefault(name, odd.pop() if odd and self.maybe(0.6) else name)
+        for node in graph.node:
+            node.input[:] = [new[name] for name in node.input]
+            node.output[:] = [new[name] for name in node.output]
+            node.name = self.rng.choice((node.name, "", "same", *ODD_NAMES))
+        for tensor in tensors:
+            tensor.name = new[tensor.name]
 
 
 def random_model(rng: random.Random, draws: Sequence[Draw], largest: int = 8) -> onnx.ModelProto:
@@ -178,8 +218,11 @@ def run_model(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
 
 
 def _names(node: onnx.NodeProto) -> list[str]:
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*node.input, *(name for body in bodies for n in body.node for name in _names(n))]
+    return [*node.input, *(name for body in _bodies(node) for n in body.node for name in _names(n))]
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
 
 
 def port_of(name: str, dtype: Any, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:

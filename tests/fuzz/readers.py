@@ -38,6 +38,8 @@ class Fuzzed:
         if self.name == "container":  # the first byte says which file the others are
             files = [CONTAINER / name for name in FILES]
             return [bytes([i]) + f.read_bytes() for i, f in enumerate(files) if f.is_file()]
+        if self.name == "network":
+            return [bytes(5)]
         return [file.read_bytes() for file in sorted((CORPUS / self.name).iterdir())]
 
     def mutate(self, rng: random.Random, seeds: list[bytes]) -> bytes:
@@ -190,6 +192,13 @@ def read_model(data: bytes) -> None:
     import_model(data)
 
 
+def read_network(data: bytes) -> None:
+    """The bytes are the seed and the size of a network."""
+    from fuzz.judge import judge
+
+    judge(int.from_bytes(data[1:]), 1 + data[0] % 8)
+
+
 READERS: Final = {
     each.name: each
     for each in (
@@ -198,5 +207,6 @@ READERS: Final = {
         Fuzzed("npz", read_data_file, damage_bytes),
         Fuzzed("target", read_target, damage_text),
         Fuzzed("onnx", read_model, damage_model),
+        Fuzzed("network", read_network, lambda rng, data, seeds: rng.randbytes(5)),
     )
 }

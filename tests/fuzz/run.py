@@ -87,7 +87,8 @@ def problem_of(reader, data: bytes) -> str | None:  # type: ignore[no-untyped-de
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("reader", choices=["isa", "container", "npz", "target", "onnx"])
+    readers = ["isa", "container", "npz", "target", "onnx", "network"]
+    parser.add_argument("reader", choices=readers)
     parser.add_argument("--seconds", type=float, default=60.0, help="stop after so long")
     parser.add_argument("--executions", type=int, default=1 << 62, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the random changes")
