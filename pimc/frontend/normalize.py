@@ -30,7 +30,8 @@ from pimc.frontend.precision import read_as_float32
 from pimc.frontend.session import run_on_zeros
 
 IR_VERSION = 10
-logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)  # `fold` does what it could not
+for library in ("onnxscript.optimizer", "onnx_ir"):  # `fold` does what they could not
+    logging.getLogger(library).setLevel(logging.ERROR)
 _UNLIMITED = 2**40
 _UNCONVERTED = (
     RuntimeError,
