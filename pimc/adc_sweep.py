@@ -10,7 +10,7 @@ import numpy as np
 
 from isa.program import Program
 from isa.target import Target
-from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx
+from pimc.data import Array, check_feeds, labels_of, ports, to_machine, to_onnx
 from pimc.host import host_of
 from pimc.intervals import wilson
 from runtime.machine import Machine
@@ -73,7 +73,8 @@ def sweep(
     """
     samples = check_feeds(program, feeds)
     widest = max(need.bits for need in proved_bits(program))
-    labels = np.asarray(feeds[LABELS]).reshape(-1) if LABELS in feeds else None
+    given = labels_of(program, feeds)
+    labels = None if given is None else np.asarray(given).reshape(-1)
     steps: list[Step] = []
     for bits in range(widest, 0, -1):
         machine = Machine(program, with_adc_bits(target, bits), run_partition=host_of(program))

@@ -27,6 +27,7 @@ from pimc.data import (
     LABELS,
     Array,
     check_feeds,
+    labels_of,
     ports,
     random_feeds,
     read_data,
@@ -112,7 +113,9 @@ class CompiledProgram:
 
     def run_and_count(self, feeds: Samples, jobs: int = 1) -> tuple[dict[str, Array], Counters]:
         """As ``run``, and what happened on the machine, over all samples and by layer."""
-        given = {name: array for name, array in arrays_of(feeds).items() if name != LABELS}
+        given = arrays_of(feeds)
+        if labels_of(self.program, given) is not None:
+            del given[LABELS]
         refuse_bound(self.report, given)
         check_feeds(self.program, given)
         if self._machine is None:
@@ -189,8 +192,6 @@ def compile(
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     samples = None if calibration is None else arrays_of(calibration)
-    if samples is not None:
-        samples.pop(LABELS, None)
     frontend = FrontendOptions(
         input_shapes or {},
         calibration_method,

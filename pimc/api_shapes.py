@@ -18,7 +18,7 @@ from isa.shapes import Shape
 from isa.target import DEFAULT_TARGET, Target, load_target
 from pimc import api
 from pimc.api import CompiledProgram, Samples
-from pimc.data import LABELS, Array
+from pimc.data import Array
 from pimc.driver import CompileOptions
 from pimc.driver import compile_shapes as compile_models
 from pimc.model_files import load_models, load_report, reference_file, shared_model_files
@@ -79,8 +79,6 @@ def compile_shapes(
     """
     chip = target if isinstance(target, Target) else load_target(str(target))
     sets = [api.arrays_of(samples) for samples in calibration]
-    for samples in sets:
-        samples.pop(LABELS, None)
     done = compile_models(model, shapes, chip, sets, options)
     programs = [
         CompiledProgram(each.whole, each.target, each.reference, each.float_model, each.report)

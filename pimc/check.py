@@ -15,7 +15,7 @@ from isa.diagnostics import PimError
 from isa.phases import Phases
 from isa.program import Program, Tensor
 from isa.target import Target
-from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx, to_real
+from pimc.data import Array, check_feeds, labels_of, ports, to_machine, to_onnx, to_real
 from pimc.frontend.precision import in_float32
 from pimc.host import host_of
 from pimc.oracle import Oracle, integer_sources, with_outputs
@@ -54,8 +54,8 @@ class Distance:
 
     @property
     def sqnr_db(self) -> float | None:
-        """Signal to quantization noise, dB; None when there is no noise or no signal."""
-        if not self.noise or not self.signal:
+        """Signal to quantization noise, dB; None where either is 0 or overflows."""
+        if not (0 < self.noise < np.inf and 0 < self.signal < np.inf):
             return None
         return 10 * float(np.log10(self.signal) - np.log10(self.noise))
 
@@ -227,7 +227,7 @@ class _Check:
                 if tensor.role == "output":
                     outputs[tensor.onnx_name] = (to_real(tensor, ours), to_real(tensor, theirs))
         self.found.samples += len(next(iter(machine_feeds.values())))
-        self._compare_real(feeds.get(LABELS), onnx_feeds, outputs)
+        self._compare_real(labels_of(self.program, feeds), onnx_feeds, outputs)
 
     def _expected(self, onnx_feeds: Mapping[str, Array]) -> list[Array]:
         """The reference's tensors of the next batch, from ``answers`` where they are known."""

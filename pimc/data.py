@@ -139,6 +139,12 @@ def ports(program: Program, role: str) -> list[Tensor]:
     return [tensor for tensor in program.tensors if tensor.role == role]
 
 
+def labels_of(program: Program, feeds: Mapping[str, Array]) -> Array | None:
+    """The class of each sample; None without any, and where the model has an input of that name."""
+    is_input = any(tensor.onnx_name == LABELS for tensor in ports(program, "input"))
+    return None if is_input else feeds.get(LABELS)
+
+
 def check_feeds(program: Program, feeds: Mapping[str, Array]) -> int:
     """Number of samples in ``feeds``, by ONNX input name. Raises PimError R703, all findings."""
     findings, counts = Findings(), dict[str, int]()
@@ -154,7 +160,8 @@ def check_feeds(program: Program, feeds: Mapping[str, Array]) -> int:
         if problem := _problem(tensor, values):
             findings.error("R703", f"input `{name}` {problem}", hint=_expected(tensor))
         counts[name] = len(values) if values.ndim else 0
-    if LABELS in feeds and (problem := _label_problem(feeds[LABELS], counts)):
+    labels = labels_of(program, feeds)
+    if labels is not None and (problem := _label_problem(labels, counts)):
         findings.error("R703", f"`{LABELS}` {problem}", hint="expected int64 [samples]")
     if len(set(counts.values())) > 1:
         text = ", ".join(f"`{name}` {count}" for name, count in counts.items())

@@ -12,7 +12,7 @@ import numpy as np
 from isa.diagnostics import Diagnostic, PimError
 from isa.program import Program
 from isa.target import Target
-from pimc.data import LABELS, Array, check_feeds, ports, to_machine, to_onnx
+from pimc.data import Array, check_feeds, labels_of, ports, to_machine, to_onnx
 from pimc.host import host_of
 from pimc.intervals import student, wilson
 from runtime.analog_paths import program_device
@@ -123,7 +123,8 @@ def noise_report(
         message = f"the device of target `{target.name}` is ideal: nothing to simulate"
         hint = "add `--device programming.sigma=0.05`, or a `[nonideal]` section to the target"
         raise PimError(Diagnostic("R733", message, hint=hint))
-    report = NoiseReport(check_feeds(program, feeds), has_labels=LABELS in feeds)
+    samples, has_labels = check_feeds(program, feeds), labels_of(program, feeds) is not None
+    report = NoiseReport(samples, has_labels=has_labels)
     scales = full_scales(program, target, feeds)
     exact = Machine(program, target, run_partition=host_of(program))
     for trial in range(trials):
@@ -141,8 +142,9 @@ def noise_report(
             _compare(report, program, ours, theirs)
             tops = [_top(program, result) for result in (ours, theirs)]
             same += int((tops[0] == tops[1]).sum())
-            if report.has_labels:
-                labels = part[LABELS].reshape(-1)
+            labels = labels_of(program, part)
+            if labels is not None:
+                labels = labels.reshape(-1)
                 right += int((tops[0] == labels).sum())
                 report.exact_right += int((tops[1] == labels).sum())
             done = min(first + batch, report.samples)

@@ -17,7 +17,7 @@ from isa.program import Program
 from isa.same_program import same_blocks
 from isa.shape_container import common_arrays, save_shapes, shape_of, without
 from isa.shapes import Shape
-from pimc.data import LABELS, Array, Feeds
+from pimc.data import Array, Feeds
 from pimc.driver import Compiled
 from pimc.model_files import shared_model_files
 from pimc.report import document
@@ -53,7 +53,7 @@ def pick(
         fitting = [at for at, shape in enumerate(shapes) if shape.answers(wanted)]
         found = ",".join(f"{name}={','.join(map(str, sizes))}" for name, sizes in wanted.items())
     else:
-        sizes = {n: np.shape(a) for n, a in (feeds or {}).items() if n != LABELS}
+        sizes = {n: np.shape(a) for n, a in (feeds or {}).items()}
         fitting = [at for at, shape in enumerate(shapes) if shape.holds(sizes)]
         found = ", ".join(f"`{name}` {list(size)}" for name, size in sizes.items()) or "no samples"
     if len(fitting) == 1:

@@ -191,13 +191,12 @@ def _published(step: Step) -> str:
 def _trial(arguments: dict[str, Any]) -> Trial:
     from pimc.compare import Trial
     from pimc.compress import parse_compression
-    from pimc.data import LABELS, read_data
+    from pimc.data import read_data
 
     calibration = data = None
     samples = 1 if arguments["samples"] is None else arguments["samples"]
     if arguments["calib"] is not None:
         calibration = read_data(arguments["calib"])
-        calibration.pop(LABELS, None)
     if arguments["data"] is not None and samples:
         data = read_data(arguments["data"], arguments["samples"])
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])

@@ -188,14 +188,12 @@ def _compile(arguments: dict[str, Any]) -> tuple[list[Feeds], tuple[Compiled, ..
     if tiles == "auto" and arguments["phases"] == "auto":
         raise click.UsageError("--phases auto is for a chip of fixed size, --tiles auto grows it")
     from pimc.compress import parse_compression
-    from pimc.data import LABELS, read_data
+    from pimc.data import read_data
     from pimc.driver import CompileOptions, compile_shapes
     from pimc.frontend.build import FrontendOptions
 
     sets = [read_data(file, arguments["samples"]) for file in arguments["data"]]
     calibration = [read_data(file) for file in arguments["calib"]]
-    for samples in calibration:
-        samples.pop(LABELS, None)
     frontend = FrontendOptions(
         calibration_method=arguments["calib_method"],
         seed=arguments["seed"],

@@ -47,7 +47,6 @@ def compress(
     check_place(output, False, model, calib, data)
     wanted = [compression.parse_compression(spec) for spec in specs]
     samples = read_data(calib)
-    samples.pop(LABELS, None)
     labelled = None
     if data is not None:
         test = read_data(data)

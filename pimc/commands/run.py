@@ -54,7 +54,7 @@ def run_command(
     if (source is None) == (fill is None):
         raise click.UsageError("give samples with --input FILE.npz, or --fill random")
     from pimc import api
-    from pimc.data import LABELS, random_feeds, read_data, write_data
+    from pimc.data import random_feeds, read_data, write_data
 
     if output is not None:
         check_place(output, False, source)
@@ -62,7 +62,6 @@ def run_command(
     program = chosen(program, shapes, given)
     loaded = api.load(program)
     feeds = random_feeds(loaded.program, samples or 1, seed) if given is None else given
-    feeds.pop(LABELS, None)
     outputs, counters = loaded.run_and_count(feeds, jobs)
     if output is not None:
         write_data(output, outputs)

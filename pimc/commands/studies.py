@@ -158,12 +158,11 @@ def _run_counting(
     program: Program, target: Target, feeds: Feeds
 ) -> dict[int, dict[str, InputZeros]]:
     """Run a program on samples; its crossbars have counted the zeros among their inputs."""
-    from pimc.data import LABELS, check_feeds, ports, to_machine
+    from pimc.data import check_feeds, ports, to_machine
     from pimc.host import host_of
     from runtime.input_zeros import counting_crossbars
     from runtime.machine import Machine
 
-    feeds.pop(LABELS, None)
     check_feeds(program, feeds)
     crossbars = counting_crossbars(program, target, keeps_times=True)
     inputs = ports(program, "input")

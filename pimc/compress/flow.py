@@ -71,11 +71,14 @@ def compress(
 ) -> Compressed:
     """Apply lossy ``specs`` to a float model; ``model`` itself is not changed.
 
-    calibration: unlabelled images by input name, best a few hundred from the training set.
+    calibration: images by input name, best a few hundred from the training set; arrays of other
+    names, as labels, are passed over.
     compensate: re-solve what is left of each layer by least squares. ridge: how much of each
     input's power pulls the solution towards the weights as they are.
     Raises PimError U951 (data), U952 (no layer that the specs work on).
     """
+    names = {port.name for port in model.graph.input}
+    calibration = {name: array for name, array in calibration.items() if name in names}
     images = image_count(calibration)
     if labelled is not None and len(labelled.labels) != image_count(labelled.data):
         raise PimError(Diagnostic("U951", f"{len(labelled.labels)} labels do not fit the images"))

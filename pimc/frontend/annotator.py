@@ -107,8 +107,8 @@ class Annotator:
         before, op = op, self._renamed(op)
         sources = [name for name in op.inputs if not net.is_constant(name)]
         known = [net.qparams.get(name) for name in sources]
-        if op.op_type == "Concat" and any(held != known[0] for held in known):
-            self.compute(before)  # integers of different scales
+        if not sources or (op.op_type == "Concat" and any(held != known[0] for held in known)):
+            self.compute(before)  # constants alone, or integers of different scales
             return
         if dtype is not None and op.op_type in ("Concat", "Pad"):
             held = self._settled(sources[0], QParams(np.float32(1), 0, dtype))

@@ -168,3 +168,21 @@ def test_pimc_verify_takes_programs_folders_and_files(compiled: Compile, tmp_pat
     again.save(tmp_path / "again.pim")
     before = {file.name: file.read_bytes() for file in (tmp_path / "p.pim").iterdir()}
     assert {file.name: file.read_bytes() for file in (tmp_path / "again.pim").iterdir()} == before
+
+
+def test_an_input_that_is_called_labels_is_an_input() -> None:
+    """Language models call the tokens that they are trained to answer so."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[N,3,4] labels, float[N,3,4] x) => (float[N,3,2] y)
+          <float[4,2] w = {1,0, 0,1, 2,0, 0,2}>
+        { s = Add(labels, x) y = MatMul(s, w) }""")
+    feeds = {name: np.random.default_rng(1).normal(0, 1, (6, 3, 4)) for name in ("labels", "x")}
+    program = pimc.compile(model, calibration=feeds)
+    found = program.verify(feeds)
+    assert found["equal"]
+    assert found["float_sqnr_db"] > 25
+    assert "accuracy" not in found
+    both = feeds["labels"] + feeds["x"]
+    expected = both[..., :2] + 2 * both[..., 2:]
+    np.testing.assert_allclose(program.run(feeds)["y"], expected, atol=0.3)
