@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 from onnxscript.rewriter.pattern import MatchResult
+from onnxscript.rewriter.rules import common
 
 
 class _LayerNorm(pattern.RewriteRuleClassBase):  # type: ignore[misc]
@@ -109,6 +110,49 @@ class _Offset(pattern.RewriteRuleClassBase):  # type: ignore[misc]
 
 RULES: Final = pattern.RewriteRuleSet(
     [_LayerNorm.rule(True), _LayerNorm.rule(False), _Gain.rule(), _Offset.rule()], commute=True
+)
+
+
+# onnxscript's own, without those that take x + 1e-12 for x: epsilons are as small
+EXACT: Final = (
+    common.two_reshapes_matmul_reshape_rule,
+    common.one_reshape_matmul_reshape_rule,
+    common.cast_constant_of_shape_rule,
+    common.cast_constant_of_shape_without_value_rule,
+    common.collapse_slice_rule,
+    common.collapse_slice2_rule,
+    common.materialize_reshape_shape_rule,
+    common.min_min_rule,
+    common.max_max_rule,
+    common.min_max_rule,
+    common.max_min_rule,
+    common.successive_clip_relu_rule,
+    common.successive_relu_clip_rule,
+    common.successive_relu_rule,
+    common.successive_clip_rule,
+    common.cast_cast_rule,
+    common.no_op_cast_rule,
+    common.no_op_expand_rule,
+    common.flatten_to_reshape_rule,
+    common.reshape_reshape_rule,
+    common.slice_split_rule,
+    common.no_op_transpose_rule,
+    common.transpose_transpose_rule,
+    common.unsqueeze_unsqueeze_rule,
+    common.squeeze_reshape_1d_rule,
+    common.no_op_dynamic_scatter_nd_rule,
+    common.no_op_static_scatter_nd_rule,
+    common.normalize_pad_format_conv_rule,
+    common.normalize_pad_format_conv_integer_rule,
+    common.fuse_pad_into_conv_rule,
+    common.fuse_pad_into_conv_integer_rule,
+    common.fuse_batchnorm_into_conv_rule,
+    common.fuse_batchnorm_into_conv_transpose_rule,
+    common.fuse_batchnorm_into_gemm_rule,
+    common.remove_optional_bias_from_conv_rule,
+    common.remove_optional_bias_from_conv_transpose_rule,
+    common.remove_optional_bias_from_qlinear_conv_rule,
+    common.remove_optional_bias_from_gemm_rule,
 )
 
 

@@ -22,7 +22,7 @@ from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.ceil_pools import resolve_ceil_mode
-from pimc.frontend.fusions import RULES
+from pimc.frontend.fusions import EXACT, RULES
 from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import OPSET
@@ -33,6 +33,7 @@ IR_VERSION = 10
 for library in ("onnxscript.optimizer", "onnx_ir"):  # `fold` does what they could not
     logging.getLogger(library).setLevel(logging.ERROR)
 _UNLIMITED = 2**40
+_FOLDINGS = 2  # what rewriting leaves constant is folded, too
 _UNCONVERTED = (
     RuntimeError,
     ValueError,
@@ -186,8 +187,11 @@ def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]
     before = ir.passes.Sequential(
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.InlinePass(),
     )
     after = ir.passes.Sequential(
+        common.LiftSubgraphInitializersToMainGraphPass(),
+        common.OutputFixPass(),
         common.IdentityEliminationPass(),
         common.CommonSubexpressionEliminationPass(),
         common.DeduplicateInitializersPass(),
@@ -199,14 +203,17 @@ def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]
     try:
         graph = ir.from_proto(model)
         before(graph)
-        optimizer.optimize_ir(
-            graph,
-            input_size_limit=_UNLIMITED,
-            output_size_limit=_UNLIMITED,
-            should_fold=_should_fold,
-        )
+        for _ in range(_FOLDINGS):
+            optimizer.fold_constants_ir(
+                graph,
+                onnx_shape_inference=True,
+                input_size_limit=_UNLIMITED,
+                output_size_limit=_UNLIMITED,
+                should_fold=_should_fold,
+            )
+            rewriter.rewrite(graph, EXACT)
         widths = read_as_float32(graph)
-        rewriter.rewrite(graph)
+        rewriter.rewrite(graph, EXACT)
         RULES.apply_to_model(graph)
         after(graph)
         graph.ir_version = IR_VERSION
@@ -229,11 +236,12 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
             model, check_type=True, strict_mode=True, data_prop=True
         )
     except shape_inference.InferenceError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        first = str(error).strip().splitlines()[0]  # what follows from it comes after it
+        first = first.removeprefix("[ShapeInferenceError] Inference error(s): ")
         raise PimError(
             Diagnostic(
                 "F204",
-                f"the shapes of the model do not fit together: {lines[-1].strip()}",
+                f"the shapes of the model do not fit together: {first}",
                 hint="check --input-shape against the shapes that the model was exported with",
             )
         ) from error

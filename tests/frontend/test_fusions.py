@@ -58,6 +58,18 @@ def test_every_way_of_writing_it_out_becomes_one_instruction(form: str, tail: st
     assert _sqnr_db(model, imported) > 30
 
 
+def test_an_epsilon_may_be_as_small_as_exporters_write_it() -> None:
+    """Rows of equal numbers have no variance: without it they would be divided by zero."""
+    model = _model(FORMS["power and division"] + TAILS["gain and offset"])
+    (epsilon,) = (t for t in model.graph.initializer if t.name == "eps")
+    epsilon.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e-12), "eps"))
+    imported = import_model(model, random_feeds(model, 3, 0))
+    node = next(node for node in imported.graph.nodes if isinstance(node, LayerNormNode))
+    step = imported.graph.values[node.inputs[0]].scale
+    assert step is not None
+    assert node.epsilon == pytest.approx(1e-12 * (6 / step) ** 2)  # of sums of six steps
+
+
 @pytest.mark.parametrize(
     "body",
     {

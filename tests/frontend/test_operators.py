@@ -147,6 +147,16 @@ def test_averages_divide_by_what_onnxruntime_divides_by(case: str) -> None:
     assert np.abs(real - held).max() <= 1.01 * (x + y) / 2  # half a step each is rounded away
 
 
+@pytest.mark.parametrize("case", ["GlobalAveragePool(c)", "ReduceMean<axes=[2,3],keepdims=0>(c)"])
+def test_averages_may_be_far_smaller_than_the_steps_of_what_they_average(case: str) -> None:
+    """As those of a normalized tensor: onnxruntime's global average takes no such factor."""
+    image = np.array([[[[1, -1], [-1, 1.000001]]]] * 2, np.float32)
+    model = make("(float[N,1,2,2] x) => (float[N,A,B,C] y)",
+                 f"c = Mul(x, hundred) y = {case}", hundred=np.float32(100))  # fmt: skip
+    del model.graph.output[0].type.tensor_type.shape.dim[2 if "keep" in case else 4 :]
+    check_model(model, feeds={"x": image})
+
+
 def test_reductions_without_kept_axes() -> None:
     for op in ("ReduceMean", "ReduceMax"):
         body = f"h = {op}<axes=[2,3], keepdims=0>(x) y = MatMul(h, w)"

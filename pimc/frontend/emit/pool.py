@@ -7,6 +7,8 @@ AveragePool itself adds in float32, in an order that onnxruntime does not promis
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.windows import Windows, windows_of
 from pimc.frontend.net import MICROSOFT, NUMPY_TYPES, Net, Op
+
+_FACTORS = (2.0**-32, 2.0**8)  # of an average that QLinearGlobalAveragePool computes
 
 
 def emit_max_pool(build: Builder, op: Op) -> None:
@@ -53,18 +57,15 @@ def emit_global_average(build: Builder, op: Op) -> None:
     output = build.hold(op.output)
     keeps = len(net.shapes[op.output]) == len(net.shapes[op.inputs[0]])
     pooled = output if keeps else build.unique(f"{op.output}_pooled")
-    build.node(
-        "QLinearGlobalAveragePool",
-        [
-            build.ints[op.inputs[0]],
-            *build.scale_and_zero(op.inputs[0]),
-            *build.scale_and_zero(op.output),
-        ],
-        [pooled],
-        op.name,
-        MICROSOFT,
-        channels_last=0,
-    )
+    kernel = net.shapes[op.inputs[0]][2:]
+    x, y = build.qparams[op.inputs[0]], build.qparams[op.output]
+    if _FACTORS[0] <= x.scale / (y.scale * np.float32(math.prod(kernel))) < _FACTORS[1]:
+        parameters = (*build.scale_and_zero(op.inputs[0]), *build.scale_and_zero(op.output))
+        inputs = [build.ints[op.inputs[0]], *parameters]
+        kind = "QLinearGlobalAveragePool"
+        build.node(kind, inputs, [pooled], op.name, MICROSOFT, channels_last=0)
+    else:  # numbers that cancel out have averages much smaller than their steps
+        _emit_average(build, op, kernel, pooled)
     if not keeps:
         _declare_pooled(build, op, pooled)
         shape = build.target_shape(op.output)
@@ -85,9 +86,13 @@ def _declare_pooled(build: Builder, op: Op, name: str) -> None:
 
 def emit_average_pool(build: Builder, op: Op) -> None:
     """AveragePool as an integer sum times 1 / count, where border windows may count less."""
+    _emit_average(build, op, tuple(op.attributes["kernel_shape"]), build.hold(op.output))
+
+
+def _emit_average(build: Builder, op: Op, kernel: tuple[int, ...], output: str) -> None:
     net = build.net
     x, y = build.qparams[op.inputs[0]], build.qparams[op.output]
-    windows = windows_of(net, op, tuple(op.attributes["kernel_shape"]))
+    windows = windows_of(net, op, kernel)
     counts, pads = average_counts(net, op, windows)
     scale = (np.float64(x.scale) / (np.float64(y.scale) * counts)).astype(np.float32)
     if np.all(scale == scale.flat[0]):
@@ -112,7 +117,7 @@ def emit_average_pool(build: Builder, op: Op) -> None:
     build.node("Mul", [floats, factor], [real], f"{op.name}/divide")
     one = build.constant("unit_scale", np.float32(1))
     inputs = [real, one, build.scale_and_zero(op.output)[1]]
-    build.node("QuantizeLinear", inputs, [build.hold(op.output)], f"{op.name}/quantize")
+    build.node("QuantizeLinear", inputs, [output], f"{op.name}/quantize")
 
 
 def average_counts(
@@ -124,7 +129,8 @@ def average_counts(
     but those elements never count.
     """
     axes = len(windows.kernel)
-    sizes, outputs = net.shapes[op.inputs[0]][2:], net.shapes[op.output][2:]
+    sizes = net.shapes[op.inputs[0]][2:]
+    outputs = net.shapes[op.output][2:] or (1,) * axes  # of a reduction that drops its axes
     counts_padding = bool(op.attributes.get("count_include_pad", 0))
     counts: NDArray[np.float64] = np.ones((1, 1))
     ends = []
