@@ -174,6 +174,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "A warning: a network in float16, bfloat16 or double is compiled as the float32 network "
         "with the same weights. Samples are taken and results given in the types of the model.",
     ),
+    "F227": Code(
+        "a constant takes nearly all steps",
+        "A warning: a choice (Where) between a tensor and a constant gives a result whose range, "
+        "because of the constant, is so wide that few of the 256 steps are left for the tensor.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

@@ -173,7 +173,8 @@ def _follower(net: Net, held: Holding, name: str) -> str | None:
     _, step = readers[0]
     if isinstance(step, Region):
         return held.leader[step.output] if step.is_clamp else None
-    is_known_choice = step.op_type == "Where" and net.is_constant(step.inputs[0])
+    constant = [net.is_constant(source) for source in step.inputs]
+    is_known_choice = step.op_type == "Where" and constant == [True, False, False]
     return held.leader[step.output] if step.op_type == "Concat" or is_known_choice else None
 
 

@@ -2,7 +2,8 @@
 
 A mask is minus infinity, or a number as low as the exporter could think of. Its value means
 nothing, but in the range of a quantized tensor it would leave no steps for the scores. So it is
-written as a sum with a finite constant, and raised as far as the softmax cannot tell.
+written as a sum with a finite constant, or a choice of one by a computed mask, and raised as far
+as the softmax cannot tell. A maximum over what a choice left out is the same.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from isa.diagnostics import Location
 from pimc.frontend.net import Net, Op
 
 LOWEST = np.float32(-1e9)  # stands for minus infinity until ranges are known
+FEWEST_STEPS = 4  # that a choice has to leave its tensor
 MASKED = -1e3  # a computed mask this low leaves its elements out
 MARGIN = 8.0  # e^-8 of the largest weight is less than half a step of 1/256
+
+_MAXIMA = frozenset(("ReduceMax", "GlobalMaxPool", "MaxPool"))
+_SEES_THROUGH = frozenset(
+    ("Add", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+)
 
 Limits = Mapping[str, tuple[float, float]]
 
@@ -28,6 +36,7 @@ def spell_masks(net: Net) -> None:
     """
     _drop_nan_tests(net)
     _add_masks(net)
+    _spell_choices(net)
     for _, add, mask in list(_masked_sums(net)):
         values = net.constants[mask]
         largest = values.max(axis=-1, keepdims=True)
@@ -48,8 +57,13 @@ def raise_masks(net: Net, limits: Limits, leader: Mapping[str, str]) -> Limits:
     largest of its row: the softmax gives it less than half a step.
     """
     found = dict(limits)
+    for op, tensor, margin in _choices_of_lowest(net):
+        known = found.get(leader.get(tensor, tensor))
+        if known is not None and op.output in limits:
+            low, high = limits[op.output]
+            found[op.output] = (max(low, known[0] - margin), high)
     for scores, add, mask in _sums_before_softmax(net):
-        known = limits.get(leader.get(scores, scores))
+        known = found.get(leader.get(scores, scores))
         if known is None or add.output not in limits:
             continue
         lowest = _lowest_kept(net, mask, known, limits.get(leader.get(mask, mask)))
@@ -57,6 +71,27 @@ def raise_masks(net: Net, limits: Limits, leader: Mapping[str, str]) -> Limits:
             low, high = limits[add.output]
             found[add.output] = (max(low, known[0] + lowest - MARGIN), high)
     return found
+
+
+def warn_of_wide_choices(net: Net, limits: Limits, leader: Mapping[str, str]) -> None:
+    """Note each choice whose constant takes the tensor beside it nearly all of the 256 steps."""
+    for op in net.ops:
+        tensors = [name for name in op.inputs[1:] if not net.is_constant(name)]
+        if op.op_type != "Where" or op.domain or len(tensors) != 1:
+            continue
+        known, result = limits.get(leader.get(tensors[0], tensors[0])), limits.get(op.output)
+        if known is None or result is None or known[0] == known[1]:
+            continue
+        steps = 255 * (known[1] - known[0]) / (result[1] - result[0])
+        if steps < FEWEST_STEPS:
+            net.notes.warning(
+                "F227",
+                f"Where `{op.name}`: its constant makes its result range from {result[0]:.4g} to "
+                f"{result[1]:.4g}; that leaves `{tensors[0]}`, from {known[0]:.4g} to "
+                f"{known[1]:.4g}, {steps:.1f} of 256 steps",
+                Location(node=f"Where `{op.name}`"),
+                "choose a constant nearer to the values, or do it behind the model",
+            )
 
 
 def _lowest_kept(
@@ -117,6 +152,67 @@ def _add_masks(net: Net) -> None:
             net.shapes[mask], net.types[mask] = net.constants[mask].shape, net.types[scores]
             net.ops[at] = Op(op.name, "Add", (scores, mask), op.outputs)
             break
+
+
+def _spell_choices(net: Net) -> None:
+    """Where(computed, lowest, x) where nobody sees how low: with a finite constant of its own."""
+    for op, _, _ in list(_choices_of_lowest(net)):
+        at = net.ops.index(op)
+        inputs = list(op.inputs)
+        for place in (1, 2):
+            if _is_lowest(net, inputs[place]):
+                own = net.fresh(f"{op.output}_lowest")
+                net.constants[own] = np.maximum(net.constants[inputs[place]], LOWEST)
+                net.add_like(own, inputs[place])
+                inputs[place] = own
+        net.ops[at] = replace(op, inputs=tuple(inputs))
+
+
+def _is_lowest(net: Net, name: str) -> bool:
+    values = net.constants.get(name)
+    return values is not None and values.dtype.kind == "f" and bool(np.any(values <= MASKED))
+
+
+def _choices_of_lowest(net: Net) -> Iterator[tuple[Op, str, float]]:
+    """A choice of a lowest constant that a softmax or a maximum leaves out, and what else it takes.
+
+    Also how far below that the constant has to be: a maximum never takes what is as low.
+    """
+    margins = _margins(net)
+    for op in net.ops:
+        if op.op_type != "Where" or op.domain or op.output not in margins:
+            continue
+        if net.is_constant(op.inputs[0]):
+            continue
+        for kept, other in ((op.inputs[1], op.inputs[2]), (op.inputs[2], op.inputs[1])):
+            if _is_lowest(net, other) and not _is_lowest(net, kept):
+                yield op, kept, margins[op.output]
+
+
+def _margins(net: Net) -> dict[str, float]:
+    """Tensors that nothing but softmaxes and maxima reads, maybe after sums or other choices."""
+    found: dict[str, float] = {}
+    readers, outputs = net.consumers(), net.output_tensors()
+    for op in reversed(net.ops):
+        for name in op.outputs:
+            margins = [_margin(net, reader, name, found) for reader in readers.get(name, ())]
+            if margins and name not in outputs and None not in margins:
+                found[name] = max(margin for margin in margins if margin is not None)
+    return found
+
+
+def _margin(net: Net, reader: Op, name: str, known: Mapping[str, float]) -> float | None:
+    """How far below all others a value has to be so that a reader leaves it out."""
+    if reader.domain or name not in net.shapes:
+        return None
+    if reader.op_type in _MAXIMA:
+        return 0.0
+    if _is_softmax(net, reader):
+        return MARGIN
+    passes = reader.op_type in _SEES_THROUGH or (
+        reader.op_type == "Where" and name != reader.inputs[0]
+    )
+    return known.get(reader.output) if passes else None
 
 
 def _is_softmax(net: Net, op: Op) -> bool:

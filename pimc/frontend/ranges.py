@@ -10,7 +10,7 @@ import numpy as np
 from isa.diagnostics import Diagnostic, Location, PimError
 from pimc.frontend.assign import Holding, holding, insert_requantizations, unknown_ranges
 from pimc.frontend.calibrate import Method, Ranges, calibrate
-from pimc.frontend.masks import raise_masks
+from pimc.frontend.masks import raise_masks, warn_of_wide_choices
 from pimc.frontend.net import Array, Net
 from pimc.frontend.regions import Step, plan
 
@@ -60,7 +60,10 @@ def common_ranges(
     common = _widest(own)
     for each in plans:
         _refuse_missing(each, common)
-    return common | _widest([_raised(*pair, common) for pair in zip(plans, own, strict=True)])
+    limits = common | _widest([_raised(*pair, common) for pair in zip(plans, own, strict=True)])
+    for each in plans:
+        warn_of_wide_choices(each.net, limits, each.held.leader)
+    return limits
 
 
 def _widest(limits: Sequence[Limits]) -> Limits:

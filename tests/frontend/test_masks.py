@@ -74,6 +74,60 @@ def test_a_mask_that_comes_with_the_inputs_leaves_the_scores_their_steps() -> No
     assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > 20
 
 
+COMPUTED = {
+    "a choice of minus infinity": ("c = Greater(keep, half) m = Where(c, s, low) ", -np.inf),
+    "a choice of the lowest": ("c = Less(keep, half) m = Where(c, low, s) ", LOWEST),
+    "a sum with a choice of constants": (
+        "c = Less(keep, half) w = Where(c, low, zero) m = Add(s, w) ",
+        -np.inf,
+    ),
+    "a sum behind a choice": (
+        "c = Less(keep, half) w = Where(c, low, s) m = Add(w, mask) ",
+        -1e9,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COMPUTED)
+def test_a_mask_that_is_computed_leaves_the_scores_their_steps(case: str) -> None:
+    body, low = COMPUTED[case]
+    signature = "(float[N,6,8] x, float[N,1,6] keep) => (float[N,6,8] y)"
+    constants = {"a": weights(8, 8, seed=1, scale=1), "b": weights(8, 8, seed=2, scale=1)}
+    mask = np.where(CAUSAL, np.float32(0), np.float32(LOWEST))
+    known = {"mask": mask, "low": np.float32(low), "half": 0.5, "zero": 0.0}
+    constants |= {name: value for name, value in known.items() if name in body}
+    model = make(signature, SCORES + body + "p = Softmax<axis=-1>(m) " + PRODUCT, **constants)
+    samples = _samples() | {"keep": np.ones((64, 1, STEPS), np.float32)}
+    samples["keep"][::2, :, 4:] = 0
+    imported = check_model(model, feeds=samples)
+    assert not imported.on_host
+    assert not imported.warnings
+    wanted = run_onnx(model, samples)["y"]
+    noise = run_onnx(imported.reference, samples)["y"] - wanted
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > 20
+
+
+def _chosen(reduced: str) -> Imported:
+    signature = "(float[N,6,8] x, float[N,6,1] keep) => (float[N,1,8] y)"
+    body = f"c = Greater(keep, half) m = Where(c, x, low) y = {reduced}<axes=[1]>(m)"
+    model = make(signature, body, half=0.5, low=-1e9)
+    samples = _samples() | {"keep": np.ones((64, STEPS, 1), np.float32)}
+    samples["keep"][::2, 4:] = 0
+    return check_model(model, feeds=samples)
+
+
+def test_what_a_maximum_leaves_out_costs_the_others_no_steps() -> None:
+    imported = _chosen("ReduceMax")
+    assert not imported.warnings
+    assert imported.graph.values["y"].scale < 0.05
+
+
+def test_a_constant_that_takes_all_steps_is_told() -> None:
+    (warning,) = _chosen("ReduceMean").warnings
+    assert warning.code == "F227"
+    assert "that leaves `x`, from -" in warning.message
+
+
 def test_layers_that_share_a_mask_raise_it_each_for_themselves() -> None:
     body = (
         "m = Add(s, mask) p = Softmax<axis=-1>(m) z = MatMul(p, x) w = Mul(s, ten) "
