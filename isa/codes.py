@@ -179,6 +179,12 @@ FRONTEND: Final[dict[str, Code]] = {
         "A warning: a choice (Where) between a tensor and a constant gives a result whose range, "
         "because of the constant, is so wide that few of the 256 steps are left for the tensor.",
     ),
+    "F228": Code(
+        "dynamic scales become fixed ones",
+        "A warning: the model quantizes the inputs of layers with scales that it finds at run "
+        "time. The chip's activations have fixed scales, from calibration, so that the program is "
+        "as close to the model as to a float network; the integers of the weights are kept.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

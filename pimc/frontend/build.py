@@ -227,7 +227,8 @@ def _placed(normalized: Normalized, options: FrontendOptions) -> tuple[Net, tupl
 
 def _annotated(normalized: Normalized) -> Net:
     net = build_net(normalized.model, normalized.outputs, normalized.batched)
-    _note_widths(net, normalized.widths)
+    for note in normalized.notes:
+        net.notes.add(note)
     fold_constants(net)
     annotate(net)
     fold_constants(net)
@@ -236,13 +237,3 @@ def _annotated(normalized: Normalized) -> Net:
     simplify(net)
     spread_batch(net)
     return net
-
-
-def _note_widths(net: Net, widths: Sequence[str]) -> None:
-    if widths:
-        net.notes.warning(
-            "F226",
-            f"the model computes in {' and '.join(widths)}; it is read as the float32 network that "
-            "this is close to, and its inputs and outputs keep their types",
-            hint="verify says how far the program is from onnxruntime on the model as it was given",
-        )

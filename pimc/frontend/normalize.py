@@ -22,11 +22,12 @@ from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from pimc.frontend.ceil_pools import resolve_ceil_mode
+from pimc.frontend.contrib import spell_contrib
 from pimc.frontend.fusions import EXACT, RULES
 from pimc.frontend.input_shapes import bind_inputs
 from pimc.frontend.load import OLDEST_RUNNABLE, opset_of
 from pimc.frontend.net import OPSET
-from pimc.frontend.precision import read_as_float32
+from pimc.frontend.precision import read_as_float32, width_warning
 from pimc.frontend.session import run_on_zeros
 
 IR_VERSION = 10
@@ -57,14 +58,14 @@ class Normalized:
 
     outputs: the names that the user knows, in order; passes may have merged tensors behind them.
     is_split: some input had a fixed leading size above 1, which was taken for a batch.
-    widths: types of floats, besides float32, that the model computed in.
+    notes: what the network is read as, where that is not quite what the file says.
     """
 
     model: onnx.ModelProto
     batched: frozenset[str]
     outputs: tuple[str, ...]
     is_split: bool
-    widths: tuple[str, ...] = ()
+    notes: tuple[Diagnostic, ...] = ()
 
 
 def normalize(
@@ -87,14 +88,14 @@ def normalize(
     _spell_axes(work)
     _forget_shapes(work)
     work = _with_foreign_shapes(resolve_ceil_mode(work))
-    work, widths = _optimize(work)
+    work, notes = _optimize(work)
     work = resolve_ceil_mode(work)
     if not _has_foreign_nodes(work):
         _forget_shapes(work)
     work = _infer(work)
     _refuse_bad_numbers(work)
     names = tuple(v.name for v in model.graph.output)
-    return Normalized(work, batched, names, is_split, widths)
+    return Normalized(work, batched, names, is_split, tuple(notes))
 
 
 def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -182,8 +183,8 @@ def _with_foreign_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model folded and fused, in float32; and the other floats that it computed in."""
+def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Findings]:
+    """The model folded and fused, in float32 and operators of ONNX; and what to say about that."""
     before = ir.passes.Sequential(
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -213,11 +214,14 @@ def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]
             )
             rewriter.rewrite(graph, EXACT)
         widths = read_as_float32(graph)
+        notes = spell_contrib(graph)
         rewriter.rewrite(graph, EXACT)
         RULES.apply_to_model(graph)
         after(graph)
         graph.ir_version = IR_VERSION
-        return ir.to_proto(graph), widths
+        if widths:
+            notes.add(width_warning(widths))
+        return ir.to_proto(graph), notes
     except Exception as error:  # the passes run on whatever a user's file says
         first = str(error.__cause__ or error).strip().splitlines()[0]
         raise PimError(

@@ -7,12 +7,13 @@ sizes that an exporter computes in double come out as it meant them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from isa.diagnostics import Diagnostic
 from pimc.frontend.net import Array
 
 NAMES = {
@@ -45,6 +46,17 @@ def read_as_float32(model: ir.Model) -> tuple[str, ...]:
                 if tensor.dtype in NAMES:
                     node.attributes[name] = ir.AttrTensor(name, _rounded(tensor))
     return tuple(found)
+
+
+def width_warning(widths: Sequence[str]) -> Diagnostic:
+    """F226: what the network was, and what it is read as."""
+    return Diagnostic(
+        "F226",
+        f"the model computes in {' and '.join(widths)}; it is read as the float32 network that "
+        "this is close to, and its inputs and outputs keep their types",
+        hint="verify says how far the program is from onnxruntime on the model as it was given",
+        severity="warning",
+    )
 
 
 def in_float32(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import onnx
 
 from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
+from pimc.frontend.contrib import DYNAMIC, SPELLERS
 from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
@@ -125,6 +126,8 @@ def supported_ops() -> dict[str, tuple[str, str]]:
             "quantized",
             "constant scales, 8 bits",
         )
+    for name in (*(f"{MICROSOFT}.{own}" for own in SPELLERS), DYNAMIC):
+        table.setdefault(name, ("written out", "where its parameters are constants"))
     return dict(sorted(table.items()))
 
 
