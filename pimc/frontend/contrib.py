@@ -36,7 +36,7 @@ def spell_contrib(model: ir.Model) -> Findings:
     notes = Findings()
     if counts[DYNAMIC]:
         notes.warning(
-            "F227",
+            "F228",
             f"{counts[DYNAMIC]} layers find a new scale for every input at run time; on the chip "
             "their inputs have fixed scales, from the calibration",
             hint="their weights keep the model's integers; give samples with --calib FILE.npz",

@@ -10,7 +10,8 @@ import onnx
 
 from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
-from pimc.frontend.contrib import DYNAMIC, SPELLERS
+from pimc.frontend.contrib import SPELLERS
+from pimc.frontend.contrib_quantized import DYNAMIC
 from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR

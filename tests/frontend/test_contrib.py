@@ -212,7 +212,7 @@ def test_dynamic_quantization_keeps_the_weights_and_fixes_the_scale(kind: str) -
     feeds = {"x": weights(8, 4, 6, 6, scale=1.0) if kind[0] == "C" else weights(8, 5, 8, scale=1.0)}
     found = check_model(model, feeds=feeds)
     (warning,) = found.warnings
-    assert warning.code == "F227"
+    assert warning.code == "F228"
     assert warning.message.startswith("1 layers find a new scale")
     assert found.on_host == ()
     (node,) = (n for n in found.graph.nodes if isinstance(n, MatrixNode))
@@ -238,7 +238,7 @@ def test_the_product_with_a_dynamic_scale_in_one_operator() -> None:
         b=weights(3),
     )  # fmt: skip
     found = check_model(model, feeds={"x": weights(8, 5, 8, scale=1.0)})
-    assert [warning.code for warning in found.warnings] == ["F227"]
+    assert [warning.code for warning in found.warnings] == ["F228"]
     (node,) = (n for n in found.graph.nodes if isinstance(n, MatrixNode))
     np.testing.assert_array_equal(node.weights.reshape(3, 8), integers(8, 3).T)
 
@@ -253,7 +253,7 @@ def test_a_recurrent_layer_with_dynamic_scales() -> None:
         rz=np.array([-2], np.int8),
     )  # fmt: skip
     found = import_model(model, {"x": weights(8, 4, 1, 6, scale=1.0)})
-    assert [warning.code for warning in found.warnings] == ["F227"]
+    assert [warning.code for warning in found.warnings] == ["F228"]
     assert found.on_host == ()
     x = weights(4, 1, 6, scale=1.0)
     mine, theirs = run_onnx(found.reference, {"x": x})["y"], run_onnx(model, {"x": x})["y"]
