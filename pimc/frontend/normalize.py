@@ -204,6 +204,7 @@ def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Findings]:
     try:
         graph = ir.from_proto(model)
         before(graph)
+        widths = dict[str, None]()
         for _ in range(_FOLDINGS):
             optimizer.fold_constants_ir(
                 graph,
@@ -212,15 +213,15 @@ def _optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Findings]:
                 output_size_limit=_UNLIMITED,
                 should_fold=_should_fold,
             )
+            widths |= dict.fromkeys(read_as_float32(graph))
             rewriter.rewrite(graph, EXACT)
-        widths = read_as_float32(graph)
         notes = spell_contrib(graph)
         rewriter.rewrite(graph, EXACT)
         RULES.apply_to_model(graph)
         after(graph)
         graph.ir_version = IR_VERSION
         if widths:
-            notes.add(width_warning(widths))
+            notes.add(width_warning(tuple(widths)))
         return ir.to_proto(graph), notes
     except Exception as error:  # the passes run on whatever a user's file says
         first = str(error.__cause__ or error).strip().splitlines()[0]
