@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 
 from isa.program import DTYPES, Partition, Tensor
 from passes.draft import Feed, Link, Range
-from passes.graph import CellNode, Graph, HostNode, Value
+from passes.graph import CellNode, Graph, GroupNormNode, HostNode, Value
 from passes.stages import Stage, Worker
 from passes.tables import Names
 
@@ -84,16 +84,19 @@ class Wiring:
             self._lags[stage.output] = self.lag(stage) + self.own_lag(stage)
 
     def lag(self, stage: Stage) -> float:
-        """By how much of an image the input of a stage lags behind, because of copies before it.
+        """By how much of an image the input of a stage lags behind, because of stages before it.
 
-        As many rows as a stage has copies are at work at once. Where two ways meet, the rows of
-        the shorter one have to wait that long, and its queues have to hold them.
+        As many rows as a stage has copies are at work at once, and all of a normalization over
+        rows. Where two ways meet, the rows of the shorter one have to wait that long, and
+        its queues have to hold them.
         """
         names = (*stage.head.inputs, *stage.side_inputs())
         return max((self._lags.get(name, 0.0) for name in names), default=0.0)
 
     def own_lag(self, stage: Stage) -> float:
         """What a stage adds to the lag."""
+        if isinstance(stage.head, GroupNormNode):
+            return 1.0  # it gives no row before it has the last one
         copies = stage.workers[0].turn[1]
         return (copies - 1) / self.graph.values[stage.head.output].shape[0]
 

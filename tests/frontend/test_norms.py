@@ -160,3 +160,11 @@ def test_maps_that_no_core_holds_are_normalized_on_the_chip(case: str) -> None:
     feeds = random_feeds(model, 2, 1)
     assert program.verify(feeds)["equal"]
     assert "host " not in program.text()
+
+
+def test_a_way_around_a_normalization_has_room_for_an_image_more() -> None:
+    body = "c = Conv(x, w) n = InstanceNormalization(c, gain, offset) m = Conv(n, w) y = Add(m, c)"
+    constants = {"gain": 1 + weights(6), "offset": weights(6, seed=1), "w": weights(6, 6, 1, 1)}
+    model = make("(float[N,6,20,4] x) => (float[N,6,20,4] y)", body, **constants)
+    program = pimc.compile(model, calibration=random_feeds(model, 1, 0)).program
+    assert max(channel.depth for channel in program.channels) >= 2 * 20
