@@ -87,10 +87,9 @@ def measure(network: str, folder: Path, *, everything: bool) -> dict[str, Any]:
 
 
 def on_host(nodes: list[dict[str, str]]) -> str:
-    """How many operators of each kind stay on the host, and the reason of the first."""
-    reasons = {node["op"]: node["reason"] for node in reversed(nodes)}
-    counts = Counter(node["op"] for node in nodes)
-    return "; ".join(f"{count} {op}: {reasons[op]}" for op, count in counts.items())
+    """How many operators of each kind stay on the host for each reason."""
+    counts = Counter((node["op_type"], node["reason"]) for node in nodes)
+    return "; ".join(f"{count} {kind}: {why}" for (kind, why), count in counts.items())
 
 
 def simulated(program: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def simplify(net: Net) -> None:
 
 
 def drop_identities(net: Net) -> None:
-    """Let readers of an Identity, a Dropout or a cast between equal types read its input.
+    """Let readers of what changes nothing read its input: see ``_is_identity``.
 
     An Identity with parameters of its own stays: it requantizes.
     """
@@ -75,7 +75,18 @@ def _is_identity(net: Net, op: Op) -> bool:
             not net.is_constant(training) or bool(net.constant(training))
         )
         return not is_training and len([name for name in op.outputs if name]) == 1
+    if op.op_type == "Reshape":
+        return _keeps_shape(net, op)
     return op.op_type == "Identity"
+
+
+def _keeps_shape(net: Net, op: Op) -> bool:
+    """Whether a Reshape keeps the shape for any batch, as exporters like to flatten [n, tokens]."""
+    before, after = (net.shapes.get(name) for name in (op.inputs[0], op.output))
+    if before is None or before != after or op.inputs[1] not in net.constants:
+        return False
+    wanted = net.constants[op.inputs[1]].tolist()
+    return wanted[:1] in ([0], [-1]) and wanted[1:] == list(before[1:])
 
 
 def _split_variadic(net: Net) -> None:

@@ -475,3 +475,13 @@ def test_an_embedding_picks_rows_by_numbers(kind: str) -> None:
     numbers = np.random.default_rng(0).integers(-11, 11, (3, 5)).astype(kind)
     imported = check_model(model, feeds={"t": numbers})
     assert [type(node) for node in imported.graph.nodes] == [LookupNode, MatrixNode]
+
+
+def test_numbers_that_an_exporter_flattened_to_the_same_shape_pick_rows() -> None:
+    constants = {"table": weights(11, 6), "w": weights(6, 4), "flat": np.array([-1, 5])}
+    body = "u = Reshape(t, flat) e = Gather(table, u) y = MatMul(e, w)"
+    model = make("(int64[N,5] t) => (float[N,5,4] y)", body, **constants)
+    numbers = np.random.default_rng(0).integers(0, 11, (3, 5))
+    imported = check_model(model, feeds={"t": numbers})
+    assert [type(node) for node in imported.graph.nodes] == [LookupNode, MatrixNode]
+    assert imported.on_host == ()
