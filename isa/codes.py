@@ -185,6 +185,11 @@ FRONTEND: Final[dict[str, Code]] = {
         "time. The chip's activations have fixed scales, from calibration, so that the program is "
         "as close to the model as to a float network; the integers of the weights are kept.",
     ),
+    "F229": Code(
+        "16 bits become 8",
+        "A warning: the model quantizes activations to 16 bits. The chip holds 8, so that the "
+        "program takes the same range in 257 times the step, which costs accuracy.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

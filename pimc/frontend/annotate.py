@@ -32,6 +32,13 @@ def annotate(net: Net) -> None:
     for name, origin in work.origin.items():
         if origin in net.qparams:
             net.qparams.setdefault(name, net.qparams[origin])
+    if work.released:
+        net.notes.warning(
+            "F224",
+            f"{len(work.released)} constants such as `{work.released[0]}` have scales for blocks, "
+            "or more than 8 bits; they are taken as floats, and quantized again where they are "
+            "weights",
+        )
     net.ops = work.ops
     net.outputs = [replace(p, tensor=work.views.get(p.tensor, p.tensor)) for p in net.outputs]
     net.remove_unused()
@@ -77,6 +84,8 @@ def _dequantize_constant(work: Annotator, op: Op) -> bool:
         return True
     folded = _evaluate(work, op)
     net.constants[op.output], net.shapes[op.output] = folded, folded.shape
+    if folded.ndim > 1:
+        work.released.append(op.inputs[0])
     return True
 
 

@@ -34,6 +34,7 @@ class Annotator:
     views: integer tensor, or alias of a float one -> the float tensor it stands for. dtypes: 8-bit
     type of the integer tensors among them. origin: the tensor whose integers a moved one holds
     while nobody has said what they mean. sums: views that hold whole numbers of 32 bits.
+    released: quantized constants whose integers could not be kept.
     """
 
     def __init__(self, net: Net, handlers: Mapping[str, Handler]) -> None:
@@ -43,6 +44,7 @@ class Annotator:
         self.dtypes: dict[str, str] = {}
         self.sums: set[str] = set()
         self.origin: dict[str, str] = {}
+        self.released: list[str] = []
         self._numbers: dict[str, str] = {}
         self._readers = net.consumers()
         self._outputs = net.output_tensors()

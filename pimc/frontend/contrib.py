@@ -15,6 +15,7 @@ import onnx_ir as ir
 from isa.diagnostics import Findings
 from pimc.frontend.contrib_attention import ATTENTION
 from pimc.frontend.contrib_quantized import DYNAMIC, FEW_BITS, QUANTIZED, spell_dynamic
+from pimc.frontend.narrow import narrow
 from pimc.frontend.net import MICROSOFT
 from pimc.frontend.spelling import TO_FIRST, TO_LAST, WINDOW, Speller, Spelling
 
@@ -40,6 +41,13 @@ def spell_contrib(model: ir.Model) -> Findings:
             f"{counts[DYNAMIC]} layers find a new scale for every input at run time; on the chip "
             "their inputs have fixed scales, from the calibration",
             hint="their weights keep the model's integers; give samples with --calib FILE.npz",
+        )
+    narrowed = narrow(model)
+    if narrowed:
+        notes.warning(
+            "F229",
+            f"the model quantizes {narrowed} tensors to 16 bits; the chip holds them in 8, over "
+            "the same range",
         )
     if counts[FEW_BITS]:
         notes.warning(

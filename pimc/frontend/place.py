@@ -21,7 +21,15 @@ from pimc.frontend.session import run_on_zeros
 from pimc.frontend.supported import LARGEST, Refusal, label_of, refusals
 
 _FLOAT, _BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
-_MATRIX_OPS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_PRODUCTS = {  # in whatever domain -> its kind, and the place of its weights
+    **{kind: (kind, 1) for kind in ("Conv", "ConvTranspose", "Gemm", "MatMul")},
+    **dict.fromkeys(("ConvInteger", "FusedConv"), ("Conv", 1)),
+    **dict.fromkeys(("MatMulInteger", "FusedMatMul", "MatMulIntegerToFloat"), ("MatMul", 1)),
+    "FusedGemm": ("Gemm", 1),
+    "QGemm": ("Gemm", 3),
+    "QLinearConv": ("Conv", 3),
+    "QLinearMatMul": ("MatMul", 3),
+}
 
 
 @dataclass(frozen=True)
@@ -184,15 +192,14 @@ def macs_of(net: Net, op: Op) -> int:
     """Multiplications of a matrix operator for one image, 0 of others or where shapes are open."""
     if op.op_type in KINDS and not op.domain:
         return _recurrent_macs(net, op)
-    if op.op_type not in _MATRIX_OPS or op.domain:
-        return 0
-    shapes = [net.shapes.get(name) for name in (*op.inputs[:2], op.output)]
-    if None in shapes:
+    kind, place = _PRODUCTS.get(op.op_type, ("", 0))
+    shapes = [net.shapes.get(name) for name in (op.inputs[0], op.input(place), op.output)]
+    if not kind or None in shapes:
         return 0
     given, weights, result = (shape or () for shape in shapes)
-    if op.op_type == "Conv":
+    if kind == "Conv":
         return math.prod(result) * math.prod(weights[1:])
-    if op.op_type == "ConvTranspose":
+    if kind == "ConvTranspose":
         return math.prod(given) * math.prod(weights[1:])
     depth = given[-2] if op.attributes.get("transA") else given[-1]
     return math.prod(result) * depth

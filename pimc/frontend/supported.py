@@ -111,6 +111,8 @@ class Refusal:
 
 _STANDARD = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 _LIST_HINT = "`pimc ops` lists what is"
+_LAYOUT = f"{MICROSOFT}.nchwc"  # what onnxruntime saves at ORT_ENABLE_ALL
+_LAYOUT_HINT = "let onnxruntime save the model at ORT_ENABLE_EXTENDED, or give the original"
 _QUANTIZED = (
     "scales must be positive constants, zero points and weights constants, activations 8 bits"
 )
@@ -222,6 +224,8 @@ def _refusal(
         return "F214", "a neighbour on the host computes with its integers as numbers", None
     if op.op_type in QLINEAR or is_rest:
         return "F211", _QUANTIZED, None
+    if op.domain == _LAYOUT:
+        return "F212", "its weights are laid out for one processor", _LAYOUT_HINT
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", _LIST_HINT
     if rule is None:

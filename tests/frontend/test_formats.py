@@ -206,3 +206,59 @@ def test_whole_numbers_enter_and_leave_in_their_own_type(kind: str) -> None:
     assert {name: array.dtype.name for name, array in found.items()} == {"y": "float32", "z": kind}
     np.testing.assert_array_equal(found["z"], values)
     assert program.report["placement"]["mac_share"]["crossbars"] == 1
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16"])
+@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+def test_activations_of_16_bits_are_held_in_8_over_the_same_range(kind: str, domain: str) -> None:
+    zero = 30000 if kind == "uint16" else -2768
+    model = make(
+        "(float[N,4,6] x) => (float[N,6,3] y)",
+        """q = QuantizeLinear(x, s, z) t = Transpose<perm=[0,2,1]>(q)
+           d = DequantizeLinear(t, s, z) y = MatMul(d, w)""",
+        opset=21, s=F(0.0001), z=np.array(zero, kind), w=weights(4, 3),
+    )  # fmt: skip
+    for node in model.graph.node:
+        if node.op_type.endswith("Linear"):
+            node.domain = domain
+    found = check_model(model)
+    assert [warning.code for warning in found.warnings] == ["F229"]
+    assert found.on_host == ()
+    value = found.graph.values[found.graph.inputs[0]]
+    assert value.scale == F(0.0001) * F(257)
+    assert value.dtype == ("u8" if kind == "uint16" else "s8")
+    low = (np.iinfo("uint8" if kind == "uint16" else "int8").min - value.zero) * value.scale
+    assert abs(low - (np.iinfo(kind).min - zero) * 0.0001) <= value.scale / 2
+
+
+def test_16_bits_that_somebody_computes_with_stay() -> None:
+    model = make(
+        "(float[N,4] x) => (float[N,4] y)",
+        """q = QuantizeLinear(x, s, z) c = Cast<to=6>(q) a = Add(c, c) f = Cast<to=1>(a)
+           d = DequantizeLinear(q, s, z) y = Add(f, d)""",
+        opset=21, s=F(0.001), z=np.uint16(30000),
+    )  # fmt: skip
+    found = import_model(model, {"x": weights(5, 4)})
+    assert "F229" not in [warning.code for warning in found.warnings]
+    assert {stay.op_type for stay in found.on_host} >= {"QuantizeLinear", "DequantizeLinear"}
+
+
+def test_weights_with_scales_for_blocks_are_taken_as_floats_and_said_to_be() -> None:
+    model = make(
+        "(float[N,8] x) => (float[N,6] y)",
+        "w = DequantizeLinear<axis=0, block_size=4>(v, s) y = MatMul(x, w)", opset=21,
+        v=integers(8, 6), s=np.abs(weights(2, 6)) + F(0.01),
+    )  # fmt: skip
+    found = check_model(model)
+    (warning,) = found.warnings
+    assert warning.code == "F224"
+    assert "1 constants such as `v`" in warning.message
+
+
+def test_multiplications_on_the_host_count_in_any_domain() -> None:
+    model = make(
+        "(uint8[1,3,6,6] x, uint8[4,3,3,3] w) => (int32[1,4,4,4] y)", "y = ConvInteger(x, w)",
+        opset=17,
+    )  # fmt: skip
+    stays = import_model(model).on_host
+    assert {stay.op_type: stay.macs for stay in stays}["ConvInteger"] == 4 * 4 * 4 * 27
