@@ -210,8 +210,10 @@ class Net:
         return found.union(*(op.outputs for op in self.ops))
 
     def add_like(self, name: str, model: str) -> None:
-        """Declare a new tensor with the shape and type of another."""
-        self.shapes[name], self.types[name] = self.shapes[model], self.types[model]
+        """Declare a new tensor with the type of another, and its shape where that is known."""
+        self.types[name] = self.types[model]
+        if model in self.shapes:
+            self.shapes[name] = self.shapes[model]
 
     def rename_inputs(self, names: dict[str, str]) -> None:
         """Let operators and outputs read other tensors instead."""

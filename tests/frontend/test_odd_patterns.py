@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from frontend.makers import make
 from frontend.test_odd_graphs import check
+
+import pimc
+from isa.diagnostics import PimError
 
 
 def test_quantized_weights_that_are_only_joined_are_constants() -> None:
@@ -16,3 +20,18 @@ def test_quantized_weights_that_are_only_joined_are_constants() -> None:
         z=np.zeros(5, np.int8),
     )
     check(model)
+
+
+def test_integers_of_unknown_shape_that_are_compared_are_refused() -> None:
+    """The weights are an output, too, of which the model says no shape."""
+    pair = "s, z"
+    model = make(
+        "(int8[N,1,6,4] x) => (bool[A,B,C,D] y, int8[E,F,G,H] w)",
+        f"a = QLinearConv(x, {pair}, w, {pair}, {pair}) y = Equal(a, a)",
+        w=np.full((1, 1, 1, 1), 104, np.int8),
+        s=0.05,
+        z=np.int8(3),
+    )
+    with pytest.raises(PimError) as refused:
+        pimc.compile(model)
+    assert {found.code for found in refused.value.diagnostics} <= {"F205", "F211"}
