@@ -19,11 +19,13 @@ from isa.diagnostics import PimError
 from isa.target import Target, load_target
 
 CORPUS: Final = Path(__file__).with_name("corpus")
+FOUND: Final = CORPUS / "found"
 CONTAINER: Final = CORPUS / "container"
 FILES: Final = ("program.pim", "arrays.npz", "target.json", "host/part.onnx", "phases.json")
 EXTREMES: Final = [b"0", b"-1", b"99999999999999999999", b"1e999", b"nan", b"", b"2147483648"]
 _WORD: Final = re.compile(rb"[0-9]+|[A-Za-z_.]+|[^\sA-Za-z0-9]")
-_SCRATCH: Final = Path(tempfile.mkdtemp(prefix="pimc-fuzz-"))
+_FOLDER: Final = tempfile.TemporaryDirectory(prefix="pimc-fuzz-")
+_SCRATCH: Final = Path(_FOLDER.name)
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,16 @@ class Fuzzed:
     damage: Callable[[random.Random, bytes, list[bytes]], bytes]
 
     def seeds(self) -> list[bytes]:
-        if self.name == "container":  # the first byte says which file the others are
-            files = [CONTAINER / name for name in FILES]
-            return [bytes([i]) + f.read_bytes() for i, f in enumerate(files) if f.is_file()]
+        """Sound inputs, and damaged ones that were found to reach other code."""
         if self.name == "network":
             return [bytes(5)]
-        return [file.read_bytes() for file in sorted((CORPUS / self.name).iterdir())]
+        found = [file.read_bytes() for file in sorted((FOUND / self.name).glob("*"))]
+        if self.name == "container":  # the first byte says which file the others are
+            files = [CONTAINER / name for name in FILES]
+            sound = [bytes([i]) + f.read_bytes() for i, f in enumerate(files) if f.is_file()]
+        else:
+            sound = [file.read_bytes() for file in sorted((CORPUS / self.name).iterdir())]
+        return sound + found
 
     def mutate(self, rng: random.Random, seeds: list[bytes]) -> bytes:
         data = rng.choice(seeds)

@@ -3,7 +3,11 @@
 Prints executions, seconds and findings; exits 1 when there are any. A finding is an exception
 other than PimError, or one execution of more than `SLOW_S` CPU seconds; its input is kept in the
 folder that ``--keep`` names. Memory is bounded by the operating system. ``--guided`` lets atheris
-choose the inputs by coverage (``pip install -e '.[fuzz]'``).
+choose the inputs by coverage (``pip install -e '.[fuzz]'``); further options are libFuzzer's, as in
+
+    run.py isa --guided -set_cover_merge=1 -use_counters=0 corpus/found/isa /tmp/pimc-fuzz/isa-corpus
+
+which adds the fewest of the inputs chosen there that reach code which those here do not.
 """
 
 from __future__ import annotations
@@ -27,10 +31,16 @@ HANGS_S = 60  # then the process ends with a traceback
 
 
 def main() -> int:
-    options = read_options()
+    options, others = read_options()
     if not options.guided:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         return plain(options)
+    guided(options, others)
+    return 0
+
+
+def guided(options: argparse.Namespace, others: list[str]) -> None:
+    """Let atheris choose; ``others``, where there are any, are its options instead of ours."""
     import atheris
 
     with atheris.instrument_imports(include=["isa", "pimc"]):
@@ -38,15 +48,16 @@ def main() -> int:
 
         import pimc.data  # noqa: F401  the reader of samples loads it late
     reader = READERS[options.reader]
-    draft = options.keep / f"{options.reader}-corpus"
-    draft.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(reader.seeds()):
-        (draft / f"seed{number}").write_bytes(seed)
-    limits = [f"-max_total_time={options.seconds:.0f}", f"-timeout={HANGS_S}", "-rss_limit_mb=4096"]
-    kept = f"-artifact_prefix={options.keep}/"
-    atheris.Setup([sys.argv[0], str(draft), *limits, kept], reader.execute)
+    if not others:
+        draft = options.keep / f"{options.reader}-corpus"
+        draft.mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(reader.seeds()):
+            (draft / f"seed{number}").write_bytes(seed)
+        others = [str(draft), f"-max_total_time={options.seconds:.0f}", f"-timeout={HANGS_S}"]
+        others += ["-rss_limit_mb=4096", f"-artifact_prefix={options.keep}/"]
+    again = f"{sys.executable} {sys.argv[0]} {options.reader} --guided"  # how a merge calls itself
+    atheris.Setup([again, *others], reader.execute)
     atheris.Fuzz()  # prints executions and ends the process
-    return 0
 
 
 def plain(options: argparse.Namespace) -> int:
@@ -85,7 +96,7 @@ def problem_of(reader, data: bytes) -> str | None:  # type: ignore[no-untyped-de
     return "slow" if time.process_time() - start > SLOW_S else None
 
 
-def read_options() -> argparse.Namespace:
+def read_options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__)
     readers = ["isa", "container", "npz", "target", "onnx", "network"]
     parser.add_argument("reader", choices=readers)
@@ -95,7 +106,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--guided", action="store_true", help="inputs chosen by atheris")
     keep = Path("/tmp/pimc-fuzz")
     parser.add_argument("--keep", type=Path, default=keep, help="folder for inputs of findings")
-    return parser.parse_args()
+    options, others = parser.parse_known_args()
+    if others and not options.guided:
+        parser.error(f"only --guided takes {' '.join(others)}")
+    return options, others
 
 
 if __name__ == "__main__":
