@@ -5,7 +5,7 @@ other than PimError, or one execution of more than `SLOW_S` CPU seconds; its inp
 folder that ``--keep`` names. Memory is bounded by the operating system. ``--guided`` lets atheris
 choose the inputs by coverage (``pip install -e '.[fuzz]'``); further options are libFuzzer's, as in
 
-    run.py isa --guided -set_cover_merge=1 -use_counters=0 corpus/found/isa /tmp/pimc-fuzz/isa-corpus
+    run.py isa --guided -set_cover_merge=1 -use_counters=0 corpus/found/isa OTHERS/isa-corpus
 
 which adds the fewest of the inputs chosen there that reach code which those here do not.
 """
