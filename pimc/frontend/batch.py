@@ -6,6 +6,8 @@ each operator is asked whether it keeps axis 0 apart.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pimc.frontend.net import Net, Op
@@ -44,6 +46,8 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if kind in KINDS:
         return False  # axis 0 is the sequence
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
+        if math.prod(before) != math.prod(after):  # it writes a shape of several images
+            return False
         return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":
         return int(op.attributes.get("perm", range(rank)[::-1])[0]) == 0

@@ -35,3 +35,9 @@ def test_integers_of_unknown_shape_that_are_compared_are_refused() -> None:
     with pytest.raises(PimError) as refused:
         pimc.compile(model)
     assert {found.code for found in refused.value.diagnostics} <= {"F205", "F211"}
+
+
+def test_a_shape_that_holds_all_images_behind_a_1_joins_them() -> None:
+    """Three images of 15 elements become one of 45, which no single image is."""
+    shape = np.array([1, 3, 5, 3])
+    check(make("(float[3,3,5,1] x) => (float[A,B,C,D] y)", "y = Reshape(x, s)", s=shape))
