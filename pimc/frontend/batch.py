@@ -46,9 +46,8 @@ def _keeps(net: Net, op: Op, source: str, output: str) -> bool:
     if kind in KINDS:
         return False  # axis 0 is the sequence
     if kind in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-        if math.prod(before) != math.prod(after):  # it writes a shape of several images
-            return False
-        return 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
+        is_whole = math.prod(before) == math.prod(after)  # else it writes a shape of several images
+        return is_whole and 0 not in _axes(net, op, rank if kind == "Squeeze" else len(after))
     if kind == "Transpose":
         return int(op.attributes.get("perm", range(rank)[::-1])[0]) == 0
     if kind in ("Concat", "Gather", "Split", "Softmax", "LogSoftmax"):
