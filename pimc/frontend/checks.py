@@ -232,9 +232,9 @@ def check_channel_norm(net: Net, op: Op) -> str | None:
     return None
 
 
-def check_mean_variance(net: Net, op: Op) -> str | None:
-    """Asked only of those that `expand` could not write as an InstanceNormalization."""
-    return "it normalizes over all axes, the batch among them"
+def check_rewritten_norm(net: Net, op: Op) -> str | None:
+    """Asked only of those that `expand` could not write in other operators."""
+    return _computed_gain(net, op) or "it normalizes over the batch axis"
 
 
 def check_lrn(net: Net, op: Op) -> str | None:

@@ -91,6 +91,38 @@ def _norm(write: Writer) -> list[Op] | None:
     return write.ops
 
 
+def _over_norm(write: Writer) -> list[Op] | None:
+    """LpNormalization: the tensor times the reciprocal of its norm along an axis."""
+    op, shape = write.op, write.shape()
+    axis = int(op.attributes.get("axis", -1)) % len(shape)
+    kind = "ReduceL1" if int(op.attributes.get("p", 2)) == 1 else "ReduceL2"
+    along = write.constant("axis", np.array([axis], np.int64))
+    one = [1 if at == axis else size for at, size in enumerate(shape)]
+    norm = write.add(kind, (op.inputs[0], along), one, "norm", keepdims=1)
+    inverse = write.add("Reciprocal", (norm,), one, "reciprocal")
+    write.add("Mul", (op.inputs[0], inverse), None)
+    return write.ops
+
+
+def _over_root_mean_square(write: Writer) -> list[Op] | None:
+    """RMSNormalization: squares, their mean, the reciprocal of its root, and the gain."""
+    net, op, shape = write.net, write.op, write.shape()
+    first, rank = int(op.attributes.get("axis", -1)) % len(shape), len(shape)
+    if first == 0 or not net.is_constant(op.input(1)):
+        return None
+    one = [*shape[:first], *[1] * (rank - first)]
+    along = write.constant("axes", np.arange(first, rank))
+    epsilon = np.array(op.attributes.get("epsilon", 1e-5), np.float32)
+    square = write.add("Mul", (op.inputs[0], op.inputs[0]), shape, "square")
+    mean = write.add("ReduceMean", (square, along), one, "mean", keepdims=1)
+    mean = write.add("Add", (mean, write.constant("epsilon", epsilon)), one, "shifted")
+    root = write.add("Sqrt", (mean,), one, "root")
+    inverse = write.add("Reciprocal", (root,), one, "reciprocal")
+    normed = write.add("Mul", (op.inputs[0], inverse), shape, "normed")
+    write.add("Mul", (normed, op.inputs[1]), None)
+    return write.ops
+
+
 # ---------------------------------------------------------------------- products
 def _product(write: Writer) -> list[Op] | None:
     """A constant first operand: A x = (x' A')', so that the constant is weights."""
@@ -122,9 +154,11 @@ _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "ConvTranspose": conv_transpose,
     "CumSum": arithmetic.running_sum,
     "LayerNormalization": _layer_norm,
+    "LpNormalization": _over_norm,
     "MeanVarianceNormalization": mean_variance,
     "MatMul": _product,
     "Mean": arithmetic.mean,
+    "RMSNormalization": _over_root_mean_square,
     "ReduceLogSum": arithmetic.log_of_sum,
     "Resize": interpolate,
     "Trilu": arithmetic.triangle,

@@ -87,8 +87,9 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": Rule("vector", "constant gain and offset", checks.check_layer_norm),
     "InstanceNormalization": _CHANNEL_NORM,
     "GroupNormalization": _CHANNEL_NORM,
-    "MeanVarianceNormalization": Rule(
-        "vector", "over any axes but all", checks.check_mean_variance
+    **dict.fromkeys(
+        ("LpNormalization", "MeanVarianceNormalization", "RMSNormalization"),
+        Rule("vector", "not over the batch axis", checks.check_rewritten_norm),
     ),
     "LRN": Rule("vector", "", checks.check_lrn),
     "Concat": Rule("movement", "any axis", checks.check_concat),

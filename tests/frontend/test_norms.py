@@ -162,6 +162,19 @@ def test_maps_that_no_core_holds_are_normalized_on_the_chip(case: str) -> None:
     assert "host " not in program.text()
 
 
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_tensor_over_its_norm(p: int, axis: int) -> None:
+    _check(make(IMAGE, f"y = LpNormalization<p={p}, axis={axis}>(x)"), sqnr_db=25)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_tensor_over_its_root_mean_square(axis: int) -> None:
+    gain = 1 + weights(*(6, 5, 4)[0 if axis == 1 else 2 :])
+    body = f"y = RMSNormalization<axis={axis}>(x, gain)"
+    _check(make(IMAGE, body, opset=23, ir=11, gain=gain), sqnr_db=25)
+
+
 def test_a_way_around_a_normalization_has_room_for_an_image_more() -> None:
     body = "c = Conv(x, w) n = InstanceNormalization(c, gain, offset) m = Conv(n, w) y = Add(m, c)"
     constants = {"gain": 1 + weights(6), "offset": weights(6, seed=1), "w": weights(6, 6, 1, 1)}
