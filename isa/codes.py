@@ -190,6 +190,12 @@ FRONTEND: Final[dict[str, Code]] = {
         "A warning: the model quantizes activations to 16 bits. The chip holds 8, so that the "
         "program takes the same range in 257 times the step, which costs accuracy.",
     ),
+    "F232": Code(
+        "quantized beyond what the model says",
+        "A warning: the model quantizes other tensors itself, and leaves this one float32. But "
+        "crossbars, and products of two tensors, compute with integers alone, so it was quantized "
+        "with a range from calibration.",
+    ),
     "F240": Code(
         "onnxruntime refuses the model",
         "onnxruntime could not load or run the model, though the checker found nothing wrong.",

@@ -284,7 +284,7 @@ def _lut(site: Site, i: Lut) -> None:
 def _lookup(site: Site, i: Lookup) -> None:
     into, source = site.region("into"), site.region("source")
     typed(site, source, ("s32",))
-    typed(site, into, BYTES)
+    typed(site, into, (*BYTES, "f32"))
     if into is None:
         return
     if source is not None and math.prod(source.shape) != into.shape[0] * into.shape[1]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from isa import catalog
 from isa.catalog import Lut, Send, Store
+from isa.catalog_float import FUNCTIONS, REDUCTIONS, FloatSoftmax, Real
 from isa.operands import Region, region
 from isa.program import Shape, Statement
 from isa.target import Target
 from passes.draft import BufferDraft, CoreDraft, Feed, Range
 from passes.emit_constants import Constant
-from passes.graph import BinaryNode, Graph, LutNode, SelectNode, Value
+from passes.graph import BinaryNode, Graph, LutNode, RealNode, SelectNode, Value
 from passes.roll import roll
 from passes.stages import Stage, Worker
 from passes.tables import Tables
@@ -23,9 +24,15 @@ BINARY = {
     "add": catalog.Add,
     "sub": catalog.Sub,
     "mul": catalog.Mul,
+    "div": catalog.Div,
+    "pow": catalog.Pow,
     "max": catalog.Max,
     "min": catalog.Min,
 }
+
+
+_FLOATS: tuple[type[Real], ...] = (*FUNCTIONS, *REDUCTIONS, FloatSoftmax)
+FLOATS = {cls.mnemonic: cls for cls in _FLOATS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +198,8 @@ class Tail:
         for node in self.site.stage.tail:
             if isinstance(node, LutNode):
                 done.append(lut(self.site, node, box, box))
+            elif isinstance(node, RealNode):
+                done.append(float_step(self.site.graph.values, node, box, box))
             elif isinstance(node, BinaryNode):
                 if node.name in self.constants:
                     done += self.constants[node.name].take(row, piece)
@@ -242,6 +251,21 @@ def binary(
         zero_b=zero_b,
         scale=real(result.scale),
         zero=result.zero,
+    )
+
+
+def float_step(
+    values: Mapping[str, Value], node: RealNode, into: Region, source: Region
+) -> Statement:
+    """The instruction of a node on one operand."""
+    x, y = values[node.inputs[0]], values[node.output]
+    return FLOATS[node.mnemonic](
+        into,
+        source,
+        scale_a=real(x.scale),
+        zero_a=x.zero,
+        scale=real(y.scale),
+        zero=y.zero,
     )
 
 

@@ -7,11 +7,14 @@ from numpy.typing import NDArray
 
 from isa.catalog import Const
 from isa.operands import Region
-from isa.program import Statement
+from isa.program import DTYPES, Statement
 from passes.draft import CoreDraft, Range
 from passes.graph import BinaryNode, SelectNode
 from passes.tables import Tables
 from passes.wiring import MESSAGE_BYTES
+
+Values = NDArray[np.integer | np.float32]
+_TYPES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Constant:
@@ -31,17 +34,17 @@ class Constant:
         node: BinaryNode | SelectNode,
         widest: int,
     ) -> None:
-        values: NDArray[np.integer] = node.constant  # type: ignore[assignment]
+        values: Values = node.constant  # type: ignore[assignment]
         if values.shape[2] > 1:
             values = values[:, :, slice(*channels)]
         self._tables, self._name, self._values = tables, f"{node.name}.constant", values
-        self._dtype = "u8" if values.dtype == np.uint8 else "s8"
+        self._dtype = _TYPES[values.dtype]
         rows, columns, width = values.shape
-        self._stays = values.size <= MESSAGE_BYTES or rows == columns == 1
+        self._stays = values.nbytes <= MESSAGE_BYTES or rows == columns == 1
         shape = values.shape if self._stays else (1, min(columns, widest), width)
         self._buffer = draft.buffer("constant", self._dtype, shape)
 
-    def _table(self, values: NDArray[np.integer]) -> str:
+    def _table(self, values: Values) -> str:
         return self._tables.add(self._name, self._dtype, values)
 
     def setup(self) -> list[Statement]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isa.catalog import Lookup, MatMul, Select
+from isa.catalog_float import FloatLayerNorm
 from isa.catalog_normalize import LayerNorm, LogSoftmax, Lrn, Softmax
 from isa.operands import Region
 from isa.program import Statement
@@ -12,6 +13,7 @@ from passes.emit import (
     Tail,
     binary,
     deliver,
+    float_step,
     lut,
     real,
     rolled,
@@ -20,6 +22,7 @@ from passes.emit import (
 from passes.emit_constants import Constant
 from passes.graph import (
     BinaryNode,
+    FloatLayerNormNode,
     LayerNormNode,
     LogSoftmaxNode,
     LookupNode,
@@ -27,6 +30,7 @@ from passes.graph import (
     LutNode,
     Node,
     ProductNode,
+    RealNode,
     SelectNode,
     SoftmaxNode,
 )
@@ -153,6 +157,13 @@ def _apply(site: Site, node: Node, into: Region, operands: list[Region]) -> Stat
         offset = site.tables.add(f"{node.name}.offset", "f32", node.offset)
         scale = real(result.scale)
         return LayerNorm(into, operands[0], gain, offset, node.epsilon, scale, result.zero)
+    if isinstance(node, RealNode):
+        return float_step(site.graph.values, node, into, operands[0])
+    if isinstance(node, FloatLayerNormNode):
+        gain = site.tables.add(f"{node.name}.gain", "f32", node.gain)
+        offset = site.tables.add(f"{node.name}.offset", "f32", node.offset)
+        numbers = (real(source.scale), source.zero, real(result.scale), result.zero)
+        return FloatLayerNorm(into, operands[0], gain, offset, node.epsilon, *numbers)
     if isinstance(node, ProductNode):
         zero_b = site.value(node.inputs[1]).zero
         a, b = operands

@@ -1,9 +1,9 @@
 """The Graph: a quantized network in the machine's terms, between the frontend and the passes.
 
-Every value is an integer tensor [rows, columns, channels]; images are what a program is run over,
-so no batch axis appears. An NCHW tensor becomes [H, W, C]; another tensor usually keeps its
-row-major order as [product of the rest, columns, channels]; its ``order`` and ``shape`` say
-exactly how. Constants are folded into the nodes.
+Every value is a tensor [rows, columns, channels] of integers or float32; images are what a program
+is run over, so no batch axis appears. An NCHW tensor becomes [H, W, C]; another tensor usually
+keeps its row-major order as [product of the rest, columns, channels]; its ``order`` and ``shape``
+say exactly how. Constants are folded into the nodes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isa.catalog_float import FUNCTIONS
 from isa.program import DTYPES, Shape
 
 Pair = tuple[int, int]
+_ELEMENTWISE = frozenset(cls.mnemonic for cls in FUNCTIONS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Value:
     """
 
     name: str
-    dtype: str  # "s8" or "u8"; "s32" of row numbers and of gates' sums; and "f32" at the host
+    dtype: str  # "s8", "u8" or "f32"; "s32" of row numbers and of gates' sums
     shape: Shape
     scale: float | None
     zero: int
@@ -77,29 +79,30 @@ class MatrixNode(Node):
 class LutNode(Node):
     """Any function of one 8-bit value: table [256] or [channels, 256], indexed from the minimum."""
 
-    table: NDArray[np.integer]
+    table: NDArray[np.integer | np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class LookupNode(Node):
     """Rows of a constant by number: the channels of the input are the columns of the output.
 
-    table: 8-bit integers [rows, channels].
+    table: [rows, channels] of the type of the output.
     """
 
-    table: NDArray[np.integer]
+    table: NDArray[np.integer | np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class BinaryNode(Node):
-    """``op`` ("add", "sub", "mul", "max", "min") on two values, as ``isa.catalog.Add``.
+    """``op`` ("add", "sub", "mul", "div", "pow", "max", "min") on two values, as `isa.catalog.Add`.
 
     The second input may be 1 in rows and columns, or in channels (broadcast). ``constant``
-    replaces the second input: an 8-bit array [rows, columns, channels], its qparams beside it.
+    replaces the second input: an 8-bit array [rows, columns, channels], its qparams beside it; or
+    a float32 one, which may be 1 in rows and columns, and in channels.
     """
 
     op: str
-    constant: NDArray[np.integer] | None = None
+    constant: NDArray[np.integer | np.float32] | None = None
     constant_scale: float = 1.0
     constant_zero: int = 0
 
@@ -148,6 +151,32 @@ class MoveNode(Node):
 
     index: NDArray[np.int32]
     fill: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class RealNode(Node):
+    """One of the instructions of `isa.catalog_float` without tables: a function of each element,
+    a reduction over the channels, or a softmax over them. mnemonic: which.
+    """
+
+    mnemonic: str
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each element of the result depends on one of the input."""
+        return self.mnemonic in _ELEMENTWISE
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayerNormNode(Node):
+    """Layer normalization over the channels, in the formula of `isa.catalog_float.FloatLayerNorm`.
+
+    gain, offset: float32 [channels].
+    """
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    epsilon: float
 
 
 @dataclass(frozen=True, eq=False)

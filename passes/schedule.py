@@ -31,6 +31,7 @@ from passes.graph import (
     Node,
     PoolNode,
     ProductNode,
+    RealNode,
     SelectNode,
 )
 from passes.mapping import Mapping
@@ -207,7 +208,8 @@ def _wanted(head: Node, name: str, graph: Graph, worker: Worker) -> tuple[int, i
         return worker.part.inputs
     if isinstance(head, ProductNode):
         return worker.channels if name == head.inputs[1] else None
-    if isinstance(head, PoolNode | LutNode | BinaryNode | SelectNode):
+    is_function = isinstance(head, RealNode) and head.is_elementwise
+    if isinstance(head, PoolNode | LutNode | BinaryNode | SelectNode) or is_function:
         return share_of(shape, worker)
     return None
 

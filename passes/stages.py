@@ -11,6 +11,7 @@ from collections.abc import Mapping as Lookup
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
+from isa.program import DTYPES
 from isa.target import Target
 from passes.graph import (
     BinaryNode,
@@ -24,6 +25,7 @@ from passes.graph import (
     Node,
     PoolNode,
     ProductNode,
+    RealNode,
     SelectNode,
 )
 from passes.mapping import Mapping, Part
@@ -134,7 +136,8 @@ def _only_follower(graph: Graph, consumers: dict[str, list[Node]], node: Node) -
     if len(users) != 1 or node.output in graph.outputs:
         return None
     user = users[0]
-    if not isinstance(user, LutNode | BinaryNode):
+    is_function = isinstance(user, RealNode) and user.is_elementwise
+    if not isinstance(user, LutNode | BinaryNode) and not is_function:
         return None
     before, after = graph.values[node.output], graph.values[user.output]
     if (after.shape, after.dtype) != (before.shape, before.dtype):  # the tail works in place
@@ -212,6 +215,8 @@ def _workers(mapping: Mapping, head: Node, tail: tuple[Node, ...], core: int) ->
 
 
 def _is_channelwise(node: Node) -> bool:
+    if isinstance(node, RealNode):
+        return node.is_elementwise
     return isinstance(node, PoolNode | LutNode | BinaryNode | SelectNode | ProductNode)
 
 
@@ -223,5 +228,5 @@ def _vector_parts(graph: Graph, head: Node, target: Target) -> int:
         depth = 1
         if isinstance(head, PoolNode) and name != head.output:
             depth = min(rows, (head.kernel[0] - 1) * head.dilation[0] + 1)
-        held += depth * columns * channels
+        held += depth * columns * channels * DTYPES[graph.values[name].dtype].itemsize
     return -(-held // int(ROW_SHARE * target.memory.core_bytes))

@@ -15,7 +15,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from pimc.frontend.annotator import WIDENED, Annotator, Handler
-from pimc.frontend.net import DTYPE_NAMES, Array, Net, Op, QParams
+from pimc.frontend.net import DTYPE_NAMES, INT_NAMES, Array, Net, Op, QParams
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.simplify import drop_identities
 
@@ -42,6 +42,8 @@ def annotate(net: Net) -> None:
     net.ops = work.ops
     net.outputs = [replace(p, tensor=work.views.get(p.tensor, p.tensor)) for p in net.outputs]
     net.remove_unused()
+    integers = {port.tensor for port in net.inputs if port.elem_type in INT_NAMES}
+    net.is_quantized = bool(net.qparams.keys() - integers)
 
 
 def _dequantize(work: Annotator, op: Op) -> bool:

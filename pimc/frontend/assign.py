@@ -42,6 +42,8 @@ def holding(net: Net, steps: Sequence[Step]) -> Holding:
     leader = {p.tensor: p.tensor for p in net.inputs if p.tensor not in numbers}
     users: dict[str, list[tuple[str, Step]]] = {name: [] for name in leader}
     for step in steps:
+        for name in step_inputs(net, step):  # what is no quantity has to go to the host yet
+            users.setdefault(leader.setdefault(name, name), [])
         passing = is_passing(step) and bool(step_inputs(net, step))
         for name in step_outputs(net, step):
             leader[name] = leader[step_inputs(net, step)[0]] if passing else name
@@ -111,7 +113,7 @@ def _assign(
     ranges: _Ranges | None,
 ) -> tuple[dict[str, QParams], list[str]]:
     outputs = {held.leader[name] for name in net.output_tensors() if name in held.leader}
-    explicit = _explicit(net, held)
+    explicit = explicit_qparams(net, held)
     for port in net.inputs:  # integers that nobody gives a meaning keep their own
         if port.elem_type in INT_NAMES:
             own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
@@ -123,7 +125,11 @@ def _assign(
     unknown: list[str] = []
     softmax = {s.output for s in steps if isinstance(s, Op) and s.op_type == "Softmax"}
     for name in reversed(list(held.users)):  # consumers first
-        follower = None if name in outputs else _follower(net, held, name)
+        follower = None if name in outputs else follower_of(net, held, name)
+        if name in net.reals:
+            continue
+        if follower in net.reals:
+            follower = None
         if name in explicit:
             chosen[name] = explicit[name]
         elif follower is not None and follower in chosen:
@@ -140,7 +146,7 @@ def _assign(
     return members | net.qparams, unknown
 
 
-def _explicit(net: Net, held: Holding) -> dict[str, QParams]:
+def explicit_qparams(net: Net, held: Holding) -> dict[str, QParams]:
     """What the user's model says about each leader, itself or through one of its members."""
     found: dict[str, QParams] = {}
     for name, leader in held.leader.items():
@@ -164,7 +170,7 @@ def _dtypes(
     return found
 
 
-def _follower(net: Net, held: Holding, name: str) -> str | None:
+def follower_of(net: Net, held: Holding, name: str) -> str | None:
     """The tensor whose parameters ``name`` takes over: its only reader is a clamp, a Concat, or
     a choice by a constant, which is movement."""
     readers = held.users[name]

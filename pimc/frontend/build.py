@@ -19,6 +19,7 @@ from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
 from pimc.frontend.input_shapes import lost_batches, open_batches
+from pimc.frontend.islands import mark_islands, split_shared_moves
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.masks import spell_masks
@@ -222,7 +223,10 @@ def _cuts_sequences(net: Net, named: Mapping[str, bool]) -> bool:
 
 def _placed(normalized: Normalized, options: FrontendOptions) -> tuple[Net, tuple[Stay, ...]]:
     net = _annotated(normalized)
-    return net, place(net) if options.use_host else ()
+    if options.use_host:
+        return net, place(net)
+    mark_islands(net)
+    return net, ()
 
 
 def _annotated(normalized: Normalized) -> Net:
@@ -235,5 +239,6 @@ def _annotated(normalized: Normalized) -> Net:
     spell_masks(net)
     expand(net)
     simplify(net)
+    split_shared_moves(net)
     spread_batch(net)
     return net

@@ -16,6 +16,7 @@ from isa.catalog_normalize import MOST_COUNTED
 from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
+from pimc.frontend.islands import is_float
 from pimc.frontend.net import Net, Op, used_inputs
 from pimc.frontend.norms import groups_of, is_group_norm
 from pimc.frontend.recurrent import why_not
@@ -23,6 +24,7 @@ from pimc.frontend.regions import BINARY, LOGIC, is_bool, is_lookup
 
 Check = Callable[[Net, Op], str | None]
 _FLOAT = onnx.TensorProto.FLOAT
+_BOTH = "Add, Sub, Mul, Div, Max and Min"
 MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
 
 
@@ -158,10 +160,12 @@ def check_elementwise(net: Net, op: Op) -> str | None:
     inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
     if op.op_type == "BatchNormalization" and op.attributes.get("training_mode"):
         return "training_mode=1 computes its statistics at run time"
-    if op.op_type not in BINARY | LOGIC:
+    if op.op_type not in BINARY | LOGIC and not is_float(net, op):
         if len(inputs) > 1:
-            return "it combines tensors; only Add, Sub, Mul, Max and Min do that on the machine"
-        return "its constants vary along several axes; only Add, Sub, Mul, Max and Min take those"
+            return f"it combines tensors; only {_BOTH} do that on the machine"
+        return f"its constants vary along several axes; only {_BOTH} take those"
+    if op.op_type == "Div" and net.is_constant(op.inputs[0]) and not is_float(net, op):
+        return "it divides a constant that varies along several axes by a tensor"
     return _operands(net, op, inputs)
 
 

@@ -153,6 +153,8 @@ class Net:
 
     shapes: full ONNX shapes with batch 1. types: ONNX element types. batched: tensors whose
     axis 0 is the batch. raw: tensors that only the host touches, which no quantization changes.
+    is_quantized: whether the model quantizes tensors itself; then reals are those that it leaves
+    float32 and that stay so on the chip.
     domains: versions of the operator sets besides ONNX's own. notes: warnings for the user.
     """
 
@@ -167,6 +169,8 @@ class Net:
     qparams: dict[str, QParams] = field(default_factory=dict)
     batched: set[str] = field(default_factory=set)
     raw: set[str] = field(default_factory=set)
+    is_quantized: bool = False
+    reals: set[str] = field(default_factory=set)
     domains: dict[str, int] = field(default_factory=dict)
     notes: Findings = field(default_factory=Findings)
 

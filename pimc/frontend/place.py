@@ -13,6 +13,7 @@ from isa.diagnostics import Diagnostic, Findings, Location, PimError
 from passes.graph import Graph, MatrixNode
 from pimc.frontend.batch import spread_batch
 from pimc.frontend.export import partition_model
+from pimc.frontend.islands import mark_islands
 from pimc.frontend.net import INT_NAMES, MICROSOFT, RAW_TYPES, Net, Op, QParams
 from pimc.frontend.partitions import between, body_of, is_host, partitioned
 from pimc.frontend.recurrent import KINDS
@@ -63,6 +64,7 @@ def place(net: Net) -> tuple[Stay, ...]:
         net.batched = set(inputs)
         spread_batch(net)
         net.raw = _raw(net)
+        mark_islands(net)
         more = refusals(net, plan(net), with_followers=True) or _unwritable(net)
         if not more:
             break

@@ -10,6 +10,7 @@ import numpy as np
 from isa.diagnostics import Diagnostic, Location, PimError
 from pimc.frontend.assign import Holding, holding, insert_requantizations, unknown_ranges
 from pimc.frontend.calibrate import Method, Ranges, calibrate
+from pimc.frontend.islands import mark_islands, note_integers
 from pimc.frontend.masks import raise_masks, warn_of_wide_choices
 from pimc.frontend.net import Array, Net
 from pimc.frontend.regions import Step, plan
@@ -30,6 +31,7 @@ class Planned:
 def planned(net: Net) -> Planned:
     """What of a net has to be calibrated. Requantizations of the model become steps."""
     insert_requantizations(net)
+    note_integers(net, mark_islands(net))
     steps = plan(net)
     held = holding(net, steps)
     return Planned(net, steps, held, unknown_ranges(net, steps, held))

@@ -24,7 +24,7 @@ COMPARISONS = frozenset(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEq
 LOGIC = COMPARISONS | {"And", "Or", "Xor"}  # of two tensors, too: `emit.logic`
 ELEMENTWISE = UNARY | ARITHMETIC | LOGIC | {"Where"}
 # of two tensors, or of one and a full constant
-BINARY = frozenset(("Add", "Sub", "Mul", "Max", "Min"))
+BINARY = frozenset(("Add", "Sub", "Mul", "Div", "Max", "Min"))
 CLAMPS = frozenset(("Relu", "Clip"))
 # operators that only move integers about: the result is held exactly as the input is
 MOVES = frozenset(
@@ -105,7 +105,7 @@ def _held(net: Net) -> set[str]:
     Holding one more tensor may split a region in two, whose operators then need their inputs
     held: repeat until nothing is added.
     """
-    held = {port.tensor for port in (*net.inputs, *net.outputs)} | set(net.qparams)
+    held = {port.tensor for port in (*net.inputs, *net.outputs)} | set(net.qparams) | net.reals
     held -= net.numbers | net.raw
     while True:
         roots = _roots(net, held)
@@ -131,6 +131,8 @@ def _roots(net: Net, held: set[str]) -> dict[str, str]:
             continue
         if any(net.shapes.get(name) != net.shapes.get(op.output) for name in inputs):
             continue
+        if net.reals.intersection(inputs):
+            continue  # a table has 8-bit indices
         roots[op.output] = found.pop()
         axes[op.output] = next(iter(varying | own), None)
     return roots

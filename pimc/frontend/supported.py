@@ -12,6 +12,7 @@ from isa.diagnostics import Findings, Location
 from pimc.frontend import checks
 from pimc.frontend.contrib import SPELLERS
 from pimc.frontend.contrib_quantized import DYNAMIC
+from pimc.frontend.islands import is_float, takes_floats
 from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
@@ -77,6 +78,7 @@ RULES: dict[str, Rule] = {
     "Add": _SUM,
     "Sub": _SUM,
     "Mul": _SUM,
+    "Div": _SUM,
     "Max": _SUM,
     "Min": _SUM,
     "Sum": Rule("vector", "of any number of tensors", checks.check_elementwise),
@@ -249,8 +251,16 @@ def _refusal(
     if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
-    reason = None if is_in_region else rule.check(net, op)
+    reason = None if is_in_region else _why_no_floats(net, op) or rule.check(net, op)
     return ("F211", reason, None) if reason else None
+
+
+def _why_no_floats(net: Net, op: Op) -> str | None:
+    """Why an operator of a quantized model cannot compute with what the model leaves float32."""
+    if not is_float(net, op) or takes_floats(net, op):
+        return None
+    name = next(n for n in (*op.inputs, *op.outputs) if n in net.reals)
+    return f"the model leaves `{name}` float32, for which the chip has no such instruction"
 
 
 def _is_restored(net: Net, op: Op) -> bool:

@@ -253,7 +253,6 @@ REFUSED = {
         "p = ReduceMax(x, one) t = Transpose<perm=[0,1,3,2]>(p) y = MatMul(x, t)", "F211"
     ),
     "constant over tensor": ("y = Div(full, x)", "F211"),
-    "quotient": ("p = MaxPool<kernel_shape=[1,1]>(x) y = Div(x, p)", "F211"),
     "cubic resize": ("y = Resize<mode=\"cubic\">(x, none, scales)", "F211"),
     "mean over images": ("y = ReduceMean(x, first)", "F211"),
     "mean of a normalization": ("n, y = LayerNormalization(x, ones)", "F211"),

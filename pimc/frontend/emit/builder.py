@@ -16,6 +16,7 @@ from pimc.frontend.regions import is_bool
 IR_VERSION = 10
 BATCH = "batch"
 SUFFIX = "_quantized"  # of the integer tensor that holds a float tensor
+FLOAT_SUFFIX = "_float"  # of a float32 row of an island
 
 
 class Builder:
@@ -25,6 +26,7 @@ class Builder:
         self.net = net
         self.qparams = qparams
         self.ints: dict[str, str] = {}
+        self.reals: dict[str, str] = {}  # net tensor that stays float32 -> its name here
         self.raw: dict[str, str] = {}  # net tensor that the host has as it is -> its name here
         self.nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
@@ -144,9 +146,60 @@ class Builder:
         self.node("QuantizeLinear", [real, *self.scale_and_zero(tensor)], [output], name)
         return output
 
+    # ------------------------------------------------------------------ float32 tensors
+    def real(self, tensor: str, name: str) -> str:
+        """The float form of a tensor or constant, for the operator ``name``."""
+        if self.net.is_constant(tensor):
+            return self.constant(tensor, self.net.constant(tensor).astype(np.float32))
+        return self.reals.get(tensor) or self.dequantize(tensor, f"{name}/{tensor}")
+
+    def like(self, tensor: str, model: str, shape: tuple[int, ...] | None = None) -> None:
+        """Add a tensor to the net that stays float32, of another one's shape or its own."""
+        net = self.net
+        net.add_like(tensor, model)
+        net.types[tensor] = onnx.TensorProto.FLOAT
+        net.shapes[tensor] = shape or net.shapes[model]
+        net.reals.add(tensor)
+        if model in net.batched:
+            net.batched.add(tensor)
+
+    def result(self, tensor: str) -> str:
+        """The name of the float result from which `finish` makes ``tensor``."""
+        return self.unique(tensor + (FLOAT_SUFFIX if tensor in self.net.reals else "_real"))
+
+    def finish(self, real: str, tensor: str, name: str) -> None:
+        """Make ``tensor`` of a float result: as it is where it stays float32, else quantized."""
+        if tensor in self.net.reals:
+            self.declare(real, tensor, onnx.TensorProto.FLOAT)
+            self.reals[tensor] = real
+        else:
+            self.quantize(real, tensor, f"{name}/quantize")
+
+    def as_float(self, tensor: str, result: str, name: str) -> None:
+        """Make a tensor that stays float32 of integers."""
+        real = self.result(result)
+        inputs = [self.ints[tensor], *self.scale_and_zero(tensor)]
+        self.node("DequantizeLinear", inputs, [real], f"{name}/{result}/dequantize")
+        self.finish(real, result, name)
+
+    def move(self, op_type: str, tensor: str, result: str, name: str) -> None:
+        """Add a Reshape of a tensor; what moves is held as it was, or quantized behind."""
+        if tensor not in self.reals:
+            inner = self.net.fresh(f"{tensor}_float")
+            self.like(inner, tensor)
+            self.as_float(tensor, inner, name)
+            tensor = inner
+        moved = self.unique(result + FLOAT_SUFFIX)
+        self.declare(moved, result, onnx.TensorProto.FLOAT)
+        self.node(op_type, [self.reals[tensor], self.target_shape(result)], [moved], name)
+        if result in self.net.reals:
+            self.reals[result] = moved
+        else:
+            self.quantize(moved, result, f"{name}/quantize")
+
     def requantized(self, tensor: str, qparams: QParams, name: str) -> str:
         """Integers of ``tensor`` in other parameters: its own when they are equal."""
-        if self.qparams[tensor] == qparams:
+        if tensor not in self.reals and self.qparams[tensor] == qparams:
             return self.ints[tensor]
         key = (tensor, qparams, name)
         if key not in self._requantized:
@@ -157,7 +210,7 @@ class Builder:
         wish = f"{tensor}_for_{name}"
         output = self.unique(wish + SUFFIX)
         self.declare(output, tensor, ONNX_TYPES[qparams.dtype])
-        real = self.dequantize(tensor, f"{name}/{tensor}")
+        real = self.real(tensor, name)
         inputs = [real, *self.parameters(wish, qparams)]
         self.node("QuantizeLinear", inputs, [output], f"{name}/requantize/{tensor}")
         return output

@@ -21,10 +21,9 @@ def emit_host(build: Builder, part: Op) -> None:
     for name in part.inputs:
         if net.is_constant(name):
             names[name] = build.constant(name, net.constant(name))
-        elif name in build.raw:
-            names[name] = build.raw[name]
         else:
-            names[name] = build.read(name, f"{part.name}/{name}")
+            held = build.raw.get(name) or build.reals.get(name)
+            names[name] = held or build.read(name, f"{part.name}/{name}")
     for op in body_of(part):
         for name in op.outputs:
             if name:
@@ -35,7 +34,9 @@ def emit_host(build: Builder, part: Op) -> None:
             build.quantize(names[name], name, f"{part.name}/{name}/quantize")
             names[name] = build.dequantize(name, f"{part.name}/{name}")
     for name in part.outputs:
-        if name in net.raw:
+        if name in net.reals:
+            build.finish(names[name], name, part.name)
+        elif name in net.raw:
             _hand_out(build, name, names[name])
         elif name not in build.ints:
             build.write(names[name], name, f"{part.name}/{name}/quantize")

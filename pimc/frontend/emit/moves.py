@@ -16,12 +16,32 @@ def emit_move(build: Builder, op: Op) -> None:
     if is_lookup(build.net, op):
         _emit_lookup(build, op)
         return
+    if op.inputs[0] in build.reals:
+        _move_floats(build, op)
+        return
     outputs = [build.hold(name) if name else "" for name in op.outputs]
     _write(build, op, build.ints[op.inputs[0]], build.qparams[op.inputs[0]], outputs)
 
 
+def _move_floats(build: Builder, op: Op) -> None:
+    """One operator that moves float32 rows."""
+    outputs = []
+    for name in op.outputs:
+        outputs.append(build.result(name) if name else "")
+    _write(build, op, build.reals[op.inputs[0]], None, outputs)
+    for name, real in zip(op.outputs, outputs, strict=True):
+        if name:
+            build.finish(real, name, op.name)
+
+
 def _emit_lookup(build: Builder, op: Op) -> None:
-    """Rows of a table whose integers are those of the result."""
+    """Rows of a table whose integers, or floats, are those of the result."""
+    if op.output in build.net.reals:
+        real = build.result(op.output)
+        table = build.real(op.inputs[0], op.name)
+        build.node("Gather", [table, build.ints[op.inputs[1]]], [real], op.name, axis=0)
+        build.finish(real, op.output, op.name)
+        return
     held = build.qparams[op.output]
     rows = held.quantize(build.net.constant(op.inputs[0]))
     table = build.constant(f"{op.inputs[0]}_quantized", rows)
@@ -35,7 +55,7 @@ def _raw(build: Builder, name: str, held: QParams) -> str:
     return raw
 
 
-def _write(build: Builder, op: Op, source: str, held: QParams, outputs: list[str]) -> None:
+def _write(build: Builder, op: Op, source: str, held: QParams | None, outputs: list[str]) -> None:
     net = build.net
     if op.op_type in _RESHAPES:
         shape = build.target_shape(op.outputs[0])
@@ -55,10 +75,11 @@ def _write(build: Builder, op: Op, source: str, held: QParams, outputs: list[str
     build.node(op.op_type, [source, *constants], outputs, op.name, op.domain, **attributes)
 
 
-def _pad_inputs(build: Builder, op: Op, constants: list[str], held: QParams) -> list[str]:
-    """The fill value becomes an integer in the parameters of the tensor."""
+def _pad_inputs(build: Builder, op: Op, constants: list[str], held: QParams | None) -> list[str]:
+    """The fill value becomes an integer in the parameters of the tensor; among floats it stays."""
     value = build.net.constant(op.input(2)).reshape(()) if op.input(2) else np.float32(0)
-    fill = build.constant(f"{op.output}_fill", held.quantize(value))
+    filled = np.float32(value) if held is None else held.quantize(value)
+    fill = build.constant(f"{op.output}_fill", filled)
     return [constants[0], fill, *constants[2:]]
 
 
@@ -84,7 +105,13 @@ def emit_concat(build: Builder, op: Op) -> None:
     A movement on the machine fills with one value; constants that vary are added afterwards, to
     zeros that hold their place.
     """
-    net, target = build.net, build.qparams[op.output]
+    net = build.net
+    if op.output in net.reals:
+        real = build.result(op.output)
+        build.node("Concat", _floats(build, op), [real], op.name, **op.attributes)
+        build.finish(real, op.output, op.name)
+        return
+    target = build.qparams[op.output]
     constants = {n: target.quantize(net.constant(n)) for n in op.inputs if net.is_constant(n)}
     varies = len({int(v) for values in constants.values() for v in np.unique(values)}) > 1
     inputs = []
@@ -101,6 +128,19 @@ def emit_concat(build: Builder, op: Op) -> None:
     joined = _raw(build, op.output, target)
     build.node("Concat", inputs, [joined], op.name, **op.attributes)
     _add_constants(build, op, joined, constants)
+
+
+def _floats(build: Builder, op: Op) -> list[str]:
+    """Inputs of a Concat as float32 rows."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(op.inputs):
+        inner = name
+        if name not in build.reals:
+            inner = build.net.fresh(f"{name}_float")
+            build.like(inner, name)
+            build.as_float(name, inner, op.name)
+        found[name] = build.reals[inner]
+    return [found[name] for name in op.inputs]
 
 
 def _add_constants(build: Builder, op: Op, joined: str, constants: dict[str, IntArray]) -> None:

@@ -26,7 +26,7 @@ _FLOAT, _INT32, _INT64 = (
 )
 
 
-class _Steps:
+class Steps:
     """Adds the nodes of one operator, named after what they do."""
 
     def __init__(self, build: Builder, op: Op) -> None:
@@ -40,7 +40,7 @@ class _Steps:
 
     def along(self, op_type: str, source: str, axis: int) -> str:
         """A reduction that keeps its axis."""
-        rank = len(self.build.net.shapes[self.op.output])
+        rank = len(self.build.net.shapes[self.op.inputs[0]])
         axes = self.build.constant(f"axis_{axis % rank}", np.array([axis % rank], np.int64))
         return self(op_type, source, axes, keepdims=1)
 
@@ -52,13 +52,13 @@ class _Steps:
 
 def emit_softmax(build: Builder, op: Op) -> None:
     """Powers from a table by the distance to the largest integer, over their exact sum."""
-    step = _Steps(build, op)
+    step = Steps(build, op)
     _, power, total, _ = _powers(build, op, step)
     share = step("Div", step("Cast", power, to=_FLOAT), total)
     build.quantize(share, op.output, f"{op.name}/quantize")
 
 
-def _powers(build: Builder, op: Op, step: _Steps) -> tuple[str, str, str, Array]:
+def _powers(build: Builder, op: Op, step: Steps) -> tuple[str, str, str, Array]:
     """Distance to the largest integer, the power of it, the sum of these as float, the table."""
     source, axis = op.inputs[0], int(op.attributes.get("axis", -1))
     powers = power_table(float(build.qparams[source].scale), build.net.shapes[source][axis])
@@ -72,7 +72,7 @@ def _powers(build: Builder, op: Op, step: _Steps) -> tuple[str, str, str, Array]
 
 def emit_log_softmax(build: Builder, op: Op) -> None:
     """The distance in real numbers, less the logarithm of the sum: see `isa.catalog.LogSoftmax`."""
-    step = _Steps(build, op)
+    step = Steps(build, op)
     distance, _, total, powers = _powers(build, op, step)
     one = build.constant("one_real", np.float32(1))
     root = step("Div", total, build.constant(f"{op.output}_unit", np.float32(powers[255])))
@@ -98,17 +98,17 @@ def emit_layer_norm(build: Builder, op: Op) -> None:
     if is_group_norm(build.net, op):
         emit_group_norm(build, op)
         return
-    step, net, source = _Steps(build, op), build.net, op.inputs[0]
+    step, net, source = Steps(build, op), build.net, op.inputs[0]
     count = net.shapes[source][-1]
     real = _normalized(step, step("Cast", build.ints[source], to=_INT64), count)
-    gain, offset = (_per_channel(build, op, at, count) for at in (1, 2))
+    gain, offset = (per_channel(build, op, at, count) for at in (1, 2))
     real = step("Add", step("Mul", real, gain), offset)
     build.quantize(real, op.output, f"{op.name}/quantize")
 
 
 def emit_group_norm(build: Builder, op: Op) -> None:
     """The elements of each group of channels as a row, normalized, and back in their places."""
-    step, net, source = _Steps(build, op), build.net, op.inputs[0]
+    step, net, source = Steps(build, op), build.net, op.inputs[0]
     groups = groups_of(net, op)
     count = math.prod(net.shapes[source][1:]) // groups.count
     lead = -1 if source in net.batched else 1
@@ -122,7 +122,7 @@ def emit_group_norm(build: Builder, op: Op) -> None:
     build.quantize(real, op.output, f"{op.name}/quantize")
 
 
-def _normalized(step: _Steps, steps: str, count: int) -> str:
+def _normalized(step: Steps, steps: str, count: int) -> str:
     """Distance to the mean over the deviation, along the last axis, both from exact sums.
 
     With S and Q the sums of n integers and of their squares, ``(x - mean) / sqrt(var + eps)`` is
@@ -142,11 +142,11 @@ def _normalized(step: _Steps, steps: str, count: int) -> str:
     return step("Div", step("Cast", distance, to=_FLOAT), root)
 
 
-def _per_channel(build: Builder, op: Op, at: int, count: int) -> str:
-    """Gain or offset as float32 [count]; an offset that is not given is zero."""
+def per_channel(build: Builder, op: Op, at: int, count: int, dtype: Any = np.float32) -> str:
+    """Gain or offset as floats [count]; an offset that is not given is zero."""
     name = op.input(at)
     values = build.net.constant(name) if name else np.zeros(1)
-    whole = np.broadcast_to(values.astype(np.float32).reshape(-1), (count,))
+    whole = np.broadcast_to(values.astype(np.float32).reshape(-1).astype(dtype), (count,))
     return build.constant(f"{op.output}_{('gain', 'offset')[at - 1]}", whole)
 
 
@@ -162,7 +162,7 @@ def emit_lrn(build: Builder, op: Op) -> None:
     qparams = build.qparams[source]
     size, channels = int(given["size"]), build.net.shapes[source][1]
 
-    step = _Steps(build, op)
+    step = Steps(build, op)
     one = build.constant(f"{name}/one", np.float32(1))
     zero = build.parameters(source, qparams)[1]
     steps = step("DequantizeLinear", build.ints[source], one, zero)
@@ -184,7 +184,7 @@ def _neighbours(channels: int, size: int) -> Array:
     return near.astype(np.float32)[:, :, None, None]
 
 
-def _root(step: _Steps, build: Builder, base: str, beta: float, name: str) -> str:
+def _root(step: Steps, build: Builder, base: str, beta: float, name: str) -> str:
     """``base^beta``; the Power node where square roots cannot make it."""
     if beta == 1.0:
         return step("Identity", base)

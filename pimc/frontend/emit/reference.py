@@ -25,9 +25,11 @@ from pimc.frontend.emit.pool import (
     emit_global_max,
     emit_max_pool,
 )
+from pimc.frontend.emit.real import emit_float
 from pimc.frontend.emit.recurrent import emit_recurrent
 from pimc.frontend.emit.vector import emit_binary, emit_region
-from pimc.frontend.net import INT_NAMES, Net, Op, QParams
+from pimc.frontend.islands import is_float
+from pimc.frontend.net import INT_NAMES, Net, Op, Port, QParams
 from pimc.frontend.partitions import is_host
 from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import LOGIC, MOVES, SAME_TYPE, Region, Step
@@ -49,6 +51,7 @@ _OTHERS: dict[str, Callable[[Builder, Op], None]] = {
     "Add": emit_binary,
     "Sub": emit_binary,
     "Mul": emit_binary,
+    "Div": emit_binary,
     "Max": emit_binary,
     "Min": emit_binary,
     **dict.fromkeys(LOGIC, emit_logic),
@@ -72,33 +75,54 @@ def write_reference(
     """
     build = Builder(net, qparams)
     for port in net.inputs:
-        if port.tensor in net.raw | net.numbers:
-            build.raw[port.tensor] = port.name
-        if port.tensor in net.numbers or port.elem_type in INT_NAMES:
-            build.ints[port.tensor] = port.name
-        elif port.tensor not in net.raw:
-            build.quantize(port.name, port.tensor, f"{port.name}/quantize")
+        _take(build, port)
     for step in steps:
         if isinstance(step, Region):
             emit_region(build, step)
         elif is_host(step):
             emit_host(build, step)
+        elif is_float(net, step) and step.op_type not in MOVES | {"Concat"}:
+            emit_float(build, step)
         else:
             _emit(build, step, per_channel)
     for port in net.outputs:
-        if port.tensor in net.raw:
-            continue
-        source = [build.ints[port.tensor]]
-        if port.elem_type == onnx.TensorProto.FLOAT:
-            inputs = source + list(build.scale_and_zero(port.tensor))
-            build.node("DequantizeLinear", inputs, [port.name], f"{port.name}/dequantize")
-        else:
-            build.node("Identity", source, [port.name], f"{port.name}/identity")
+        if port.tensor not in net.raw:
+            _hand_out(build, port)
     return build.model()
+
+
+def _take(build: Builder, port: Port) -> None:
+    """An input: quantized, or as it is."""
+    net = build.net
+    if port.tensor in net.raw | net.numbers:
+        build.raw[port.tensor] = port.name
+    if port.tensor in net.reals:
+        build.reals[port.tensor] = port.name
+    elif port.tensor in net.numbers or port.elem_type in INT_NAMES:
+        build.ints[port.tensor] = port.name
+    elif port.tensor not in net.raw:
+        build.quantize(port.name, port.tensor, f"{port.name}/quantize")
+
+
+def _hand_out(build: Builder, port: Port) -> None:
+    """An output: dequantized, or as it is."""
+    if port.tensor in build.net.reals:
+        source = build.reals[port.tensor]
+        build.node("Identity", [source], [port.name], f"{port.name}/identity")
+        return
+    source = build.ints[port.tensor]
+    if port.elem_type == onnx.TensorProto.FLOAT:
+        inputs = [source, *build.scale_and_zero(port.tensor)]
+        build.node("DequantizeLinear", inputs, [port.name], f"{port.name}/dequantize")
+    else:
+        build.node("Identity", [source], [port.name], f"{port.name}/identity")
 
 
 def _emit(build: Builder, op: Op, per_channel: bool) -> None:
     """One operator; its result changes from s8 to u8, or back, where onnxruntime cannot do that."""
+    if is_float(build.net, op):  # movement
+        _OTHERS[op.op_type](build, op)
+        return
     wanted, net = build.qparams[op.output], build.net
     held = build.qparams[op.inputs[0]] if op.op_type in SAME_TYPE else wanted
     target = op

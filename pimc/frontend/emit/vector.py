@@ -8,16 +8,21 @@ fused, so that every level computes the same integers (docs/decisions/0001).
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, Array, Op, QParams, Quantized
-from pimc.frontend.regions import Region
+from pimc.frontend.regions import BINARY, Region
 
 
 def emit_region(build: Builder, region: Region) -> None:
     """DequantizeLinear, float operators, QuantizeLinear; nothing where saturation did it."""
     last = region.ops[-1]
-    if region.is_clamp and _saturation_clamps(build, region):
+    if (
+        region.is_clamp
+        and region.output not in build.net.reals
+        and _saturation_clamps(build, region)
+    ):
         build.ints[region.output] = build.ints[region.root]
         return
     names = {region.root: build.read(region.root, last.name)}
@@ -28,9 +33,14 @@ def emit_region(build: Builder, region: Region) -> None:
                 inputs.append(build.constant(name, build.net.constant(name)))
             else:
                 inputs.append(names.get(name, name))
-        names[op.output] = build.unique(f"{op.output}_real")
+        is_last = op.output == region.output
+        name = build.result(op.output) if is_last else build.unique(f"{op.output}_real")
+        names[op.output] = name
         build.node(op.op_type, inputs, [names[op.output]], op.name, op.domain, **op.attributes)
-    build.write(names[region.output], region.output, f"{last.name}/quantize")
+    if region.output in build.net.reals:
+        build.finish(names[region.output], region.output, last.name)
+    else:
+        build.write(names[region.output], region.output, f"{last.name}/quantize")
 
 
 def _saturation_clamps(build: Builder, region: Region) -> bool:
@@ -58,27 +68,42 @@ def _clamp_limits(build: Builder, op: Op) -> tuple[np.float32, np.float32]:
 
 
 def emit_binary(build: Builder, op: Op) -> None:
-    """Add, Sub, Mul, Max or Min of two tensors, or of a tensor and a constant of its shape.
+    """Add, Sub, Mul, Div, Pow, Max or Min of two tensors, or of a tensor and a constant.
 
     The first operand is written in the shape of the result, the second one where the machine
-    cannot broadcast it.
+    cannot broadcast it. Operands and result may be float32 rows.
     """
     net = build.net
     names = list(op.inputs)
     shape = net.shapes[op.output]
-    is_free = op.op_type != "Sub"
+    is_free = op.op_type not in ("Sub", "Div", "Pow")
     if is_free and (net.is_constant(names[0]) or net.shapes[names[0]] != shape):
         names.reverse()
     left = operand(build, op, names[0], net.shapes[names[0]] == shape)
     right = operand(build, op, names[1], _broadcasts(net.shapes[names[1]], shape))
-    real = build.unique(f"{op.output}_real")
-    if op.op_type == "Mul":
+    real = build.result(op.output)
+    if op.op_type == "Mul" and not build.net.reals.intersection((*op.inputs, *op.outputs)):
         # a Sum of one is the identity, and keeps onnxruntime from fusing QLinearMul
         whole = build.unique(f"{op.output}_left")
         build.node("Sum", [left], [whole], f"{op.name}/left")
         left = whole
-    build.node("Sum" if op.op_type == "Add" else op.op_type, [left, right], [real], op.name)
-    build.quantize(real, op.output, f"{op.name}/quantize")
+    if op.op_type == "Pow":
+        _power(build, op, left, right, real)
+    else:
+        build.node("Sum" if op.op_type == "Add" else op.op_type, [left, right], [real], op.name)
+    build.finish(real, op.output, op.name)
+
+
+def _power(build: Builder, op: Op, left: str, right: str, real: str) -> None:
+    """In float64, rounded once: onnxruntime's float32 power is not correctly rounded."""
+    doubles = []
+    for side, name in (("base", left), ("exponent", right)):
+        doubles.append(build.unique(f"{op.output}_{side}"))
+        cast = f"{op.name}/{side}"
+        build.node("Cast", [name], [doubles[-1]], cast, to=onnx.TensorProto.DOUBLE)
+    power = build.unique(f"{op.output}_power")
+    build.node("Pow", doubles, [power], f"{op.name}/power")
+    build.node("Cast", [power], [real], op.name, to=onnx.TensorProto.FLOAT)
 
 
 def _broadcasts(sizes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -96,11 +121,17 @@ def operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
     if net.is_constant(name):
         return _constant_operand(build, op, name)
     if is_ready:
-        return build.dequantize(name, f"{op.name}/{name}")
+        return build.real(name, op.name)
     target = np.array(net.shapes[op.output], np.int64)
     if op.output in net.batched:
         target[0] = 1
     whole = build.unique(f"{name}_for_{op.name}")
+    if name in build.reals:
+        build.declare(whole, op.output, onnx.TensorProto.FLOAT)
+        shape = build.constant(f"{op.output}_expanded", target)
+        inputs = [build.reals[name], shape]
+        build.node("Expand", inputs, [whole], f"{op.name}/{name}/expand")
+        return whole
     qparams = build.qparams[name]
     build.declare(whole, op.output, ONNX_TYPES[qparams.dtype])
     shape = build.constant(f"{op.output}_expanded", target)
@@ -114,6 +145,9 @@ def operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
 def _constant_operand(build: Builder, op: Op, name: str) -> str:
     net = build.net
     held = net.quantized.get(name)
+    is_kept = op.op_type in BINARY | {"Pow"} and net.is_quantized
+    if is_kept and held is None:  # the model leaves it float32
+        return build.constant(name, net.constant(name).astype(np.float32))
     if held is None or held.axis is not None or held.values.dtype not in NUMPY_TYPES.values():
         held = quantize_constant(net.constant(name))
     integers = build.constant(f"{name}_quantized", held.values)

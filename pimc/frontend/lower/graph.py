@@ -32,7 +32,7 @@ from pimc.frontend.lower.pool import lower_global_average, lower_max_pool
 from pimc.frontend.lower.recurrent import lower_recurrent, lower_sums
 from pimc.frontend.lower.state import Info, State, graph_infos, machine_order
 from pimc.frontend.lower.tables import make_tables
-from pimc.frontend.lower.vector import find_region, lower_quantize
+from pimc.frontend.lower.vector import find_region, lower_float, lower_quantize
 
 _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] = {
     **dict.fromkeys(MOVE_OPS, lower_move),
@@ -61,10 +61,7 @@ def lower(reference: onnx.ModelProto) -> Graph:
     state = State(graph_infos(reference) | parts.raw_infos())
     regions = {}
     for node in model.nodes:
-        is_chip = partition_of(node) is None
-        if is_chip and node.op_type == "QuantizeLinear" and node.output[0] in state.infos:
-            if node.input[0] not in model.makers:
-                continue  # a graph input
+        if _may_be_table(state, model, node):
             region = find_region(model, state, node)
             if region is not None:
                 regions[region.output] = region
@@ -78,22 +75,40 @@ def lower(reference: onnx.ModelProto) -> Graph:
                 lower_host(state, model, parts, part)
             lowered.add(part)
         elif node.op_type == "QuantizeLinear":
-            if node.input[0] in model.makers and node.output[0] in state.infos:
+            is_made = node.input[0] in model.makers or node.input[0] in state.held
+            if is_made and node.output[0] in state.infos:
                 lower_quantize(state, model, node, regions, tables)
         elif node.op_type in _LOWERINGS:
             _LOWERINGS[node.op_type](state, model, node)
+        elif _is_float_row(state, node):
+            lower_float(state, model, node, regions, tables)
     outputs = _lower_outputs(state, model, inputs)
     return _with_output_names(state.graph(inputs, outputs), model)
+
+
+def _may_be_table(state: State, model: ReferenceModel, node: onnx.NodeProto) -> bool:
+    """Whether a node could end an element-wise region."""
+    if partition_of(node) is not None:
+        return False
+    if node.op_type == "QuantizeLinear":
+        return node.output[0] in state.infos and node.input[0] in model.makers
+    return _is_float_row(state, node) and node.op_type not in _LOWERINGS
+
+
+def _is_float_row(state: State, node: onnx.NodeProto) -> bool:
+    info = state.infos.get(node.output[0])
+    return info is not None and info.dtype == "f32"
 
 
 def _lower_inputs(state: State, model: ReferenceModel) -> list[str]:
     """Values of the graph inputs: what their QuantizeLinear makes, or integers as they come."""
     names = []
     for port in model.proto.graph.input:
-        if port.name in state.infos:
+        if port.name in state.infos:  # integers, or floats, as they are
             axis = _wanted_axis(state, model, port.name, port.name)
             name = state.make(port.name, axis, None, port.name)
-            state.leave_open(name, zero=True, scale=False)  # the host hands in integers
+            if state.infos[port.name].dtype != "f32":
+                state.leave_open(name, zero=True, scale=False)  # the host hands in integers
         else:
             node = model.readers[port.name][0]
             qparams = model.qparams(node.input[1], node.input[2])
@@ -136,6 +151,8 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
     for port in model.proto.graph.output:
         node = model.makers[port.name]
         is_raw = partition_of(node) is not None
+        if not is_raw and node.op_type not in ("DequantizeLinear", "Identity"):
+            raise ValueError(f"output `{port.name}` is made by {node.op_type}")
         tensor = port.name if is_raw else node.input[0]
         name = state.value_of(tensor)
         axis = next(axis for axis, held in state.held[tensor].values.items() if held == name)
@@ -168,7 +185,7 @@ def _is_seen_as(value: Value, info: Info) -> bool:
 
 def _needs_scale(state: State, name: str) -> bool:
     """Whether the scale of a value is part of what some node computes."""
-    return any(
+    return state.values[name].dtype != "f32" and any(
         name in node.inputs or (name == node.output and isinstance(node, _SCALED))
         for node in state.nodes
     )

@@ -7,7 +7,7 @@ import onnx
 
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.state import State, machine_order, machine_shape
-from pimc.frontend.net import IntArray
+from pimc.frontend.net import Array
 
 
 def operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axis: int) -> str:
@@ -17,7 +17,7 @@ def operand(state: State, model: ReferenceModel, dequantize: onnx.NodeProto, axi
     return state.with_qparams(value, model.qparams(dequantize.input[1], dequantize.input[2]))
 
 
-def stored_constant(values: IntArray, shape: tuple[int, ...], axis: int) -> IntArray:
+def stored_constant(values: Array, shape: tuple[int, ...], axis: int) -> Array:
     """A constant operand [rows, columns, channels]. shape: of the result, channels on ``axis``."""
     values = values.reshape(values.shape[max(values.ndim - len(shape), 0) :])
     stored = np.broadcast_to(values, shape).transpose(machine_order(len(shape), axis))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isa.diagnostics import Diagnostic, Location, PimError
 from isa.program import Shape
 from passes.graph import Graph, LutNode, MoveNode, Node, Value
-from pimc.frontend.emit.builder import BATCH, SUFFIX
+from pimc.frontend.emit.builder import BATCH, FLOAT_SUFFIX, SUFFIX
 from pimc.frontend.net import NUMBER_TYPES, NUMPY_TYPES, QParams
 
 Elements = NDArray[np.int64]
@@ -90,8 +90,9 @@ class State:
         info = self.infos[tensor]
         known = qparams or replace(_UNKNOWN, dtype=info.dtype)
         rank = len(info.shape)
+        suffix = FLOAT_SUFFIX if info.dtype == "f32" else SUFFIX
         value = Value(
-            name=self.unique(name or tensor.removesuffix(SUFFIX)),
+            name=self.unique(name or tensor.removesuffix(suffix)),
             dtype=info.dtype,
             shape=machine_shape(info.shape, axis),
             scale=None if qparams is None else float(qparams.scale),
@@ -102,7 +103,7 @@ class State:
             batched=info.batched,
         )
         self.values[value.name] = value
-        if qparams is None:
+        if qparams is None and info.dtype != "f32":
             self.leave_open(value.name, zero=True, scale=True)
         return value
 
@@ -293,18 +294,29 @@ class State:
 
 
 def graph_infos(model: onnx.ModelProto) -> dict[str, Info]:
-    """Types and shapes of the 8-bit tensors that a model declares, and of its row numbers."""
+    """Types and shapes of the 8-bit tensors and float32 rows that a model declares, and of its
+    row numbers.
+
+    A float input is a row of floats unless it is only read to be quantized; a float output has one
+    inside.
+    """
     names = {onnx.TensorProto.INT8: "s8", onnx.TensorProto.UINT8: "u8"}
     graph = model.graph
     numbers = {value.name for value in graph.input}
+    reads = [(node.op_type == "QuantizeLinear", name) for node in graph.node for name in node.input]
+    only_quantized = {name for is_quantized, name in reads if is_quantized}
+    only_quantized -= {name for is_quantized, name in reads if not is_quantized}
+    ports = (numbers & only_quantized) | {value.name for value in graph.output}
     found: dict[str, Info] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
         is_number = value.name in numbers and tensor.elem_type in NUMBER_TYPES
-        if tensor.elem_type not in names and not is_number:
+        is_float = value.name not in ports and tensor.elem_type == onnx.TensorProto.FLOAT
+        if tensor.elem_type not in names and not is_number and not is_float:
             continue
         sizes = tensor.shape.dim
         batched = bool(sizes) and sizes[0].dim_param == BATCH
         fixed = tuple(int(dim.dim_value) for dim in (sizes[1:] if batched else sizes))
-        found[value.name] = Info(names.get(tensor.elem_type, "s32"), fixed, batched)
+        dtype = "f32" if is_float else names.get(tensor.elem_type, "s32")
+        found[value.name] = Info(dtype, fixed, batched)
     return found

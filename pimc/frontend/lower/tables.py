@@ -13,13 +13,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from pimc.frontend.net import IntArray
+from pimc.frontend.net import Array, IntArray
 from pimc.frontend.session import open_session
 
 
 @dataclass(frozen=True, eq=False)
 class FloatRegion:
-    """Nodes from the DequantizeLinear of ``root`` to the QuantizeLinear that makes ``output``.
+    """Nodes from the DequantizeLinear of ``root`` to what makes ``output``, integers or floats.
 
     rank: number of axes of the root, batch included; axis: the one along which constants vary.
     channels: its size. elem_type, output_type: ONNX types of root and output.
@@ -39,7 +39,7 @@ def make_tables(
     regions: Sequence[FloatRegion],
     initializers: dict[str, onnx.TensorProto],
     opsets: Sequence[onnx.OperatorSetIdProto],
-) -> dict[str, IntArray]:
+) -> dict[str, Array]:
     """Output name -> table [256], or [channels, 256] where the channels differ."""
     if not regions:
         return {}
@@ -97,7 +97,7 @@ def _all_values(region: FloatRegion) -> IntArray:
     return np.ascontiguousarray(np.broadcast_to(lined, shape))
 
 
-def _table(region: FloatRegion, results: NDArray[np.generic]) -> IntArray:
+def _table(region: FloatRegion, results: NDArray[np.generic]) -> Array:
     table = np.ascontiguousarray(results.reshape(256, -1).T)  # [channels or 1, 256]
     is_shared = bool((table == table[0]).all())
     return np.asarray(table[0] if is_shared else table)

@@ -5,26 +5,31 @@ from __future__ import annotations
 import onnx
 
 from isa.diagnostics import Diagnostic, Location, PimError
-from passes.graph import BinaryNode, LutNode
+from passes.graph import LutNode
 from pimc.frontend.lower.choice import lower_choice
 from pimc.frontend.lower.matrix import lower_computed_product
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.normalize import NORMALIZATIONS
-from pimc.frontend.lower.operands import operand, stored_constant
 from pimc.frontend.lower.pool import lower_window_sum
+from pimc.frontend.lower.real import (
+    BINARY,
+    is_operand,
+    lower_arithmetic,
+    lower_convert,
+    lower_rounded,
+)
 from pimc.frontend.lower.state import State
 from pimc.frontend.lower.tables import FloatRegion
-from pimc.frontend.net import IntArray
+from pimc.frontend.net import Array, QParams
 from pimc.frontend.regions import ELEMENTWISE
 
-_BINARY = {"Sum": "add", "Sub": "sub", "Mul": "mul", "Max": "max", "Min": "min"}
 
+def find_region(model: ReferenceModel, state: State, last: onnx.NodeProto) -> FloatRegion | None:
+    """The element-wise region of one 8-bit tensor that ends in a node, None if it is no such.
 
-def find_region(
-    model: ReferenceModel, state: State, quantize: onnx.NodeProto
-) -> FloatRegion | None:
-    """The element-wise region that ends in a QuantizeLinear, None when it is something else."""
-    nodes, queue, roots = [quantize], [quantize.input[0]], set()
+    last: a QuantizeLinear, or what makes a float32 row.
+    """
+    nodes, queue, roots = list[onnx.NodeProto](), [last.output[0]], set()
     seen: set[str] = set()
     while queue:
         name = queue.pop()
@@ -32,10 +37,12 @@ def find_region(
             continue
         seen.add(name)
         node = model.makers.get(name)
-        if node is None:
+        if node is None or (name in state.infos and node is not last):
             return None
         nodes.append(node)
-        if node.op_type == "DequantizeLinear":
+        if node is last and node.op_type == "QuantizeLinear":
+            queue.append(node.input[0])
+        elif node.op_type == "DequantizeLinear":
             source = node.input[0]
             if source in state.infos:
                 roots.add(source)
@@ -47,13 +54,13 @@ def find_region(
             return None
     if len(roots) != 1:
         return None
-    return _region(model, state, quantize, roots.pop(), nodes)
+    return _region(model, state, last, roots.pop(), nodes)
 
 
 def _region(
     model: ReferenceModel,
     state: State,
-    quantize: onnx.NodeProto,
+    last: onnx.NodeProto,
     root: str,
     nodes: list[onnx.NodeProto],
 ) -> FloatRegion | None:
@@ -72,8 +79,12 @@ def _region(
         return None
     axis = next(iter(axes), None)
     ids = {id(node) for node in nodes}
-    elem_types = {"s8": onnx.TensorProto.INT8, "u8": onnx.TensorProto.UINT8}
-    output = quantize.output[0]
+    elem_types = {
+        "s8": onnx.TensorProto.INT8,
+        "u8": onnx.TensorProto.UINT8,
+        "f32": onnx.TensorProto.FLOAT,
+    }
+    output = last.output[0]
     return FloatRegion(
         root,
         output,
@@ -91,22 +102,28 @@ def lower_quantize(
     model: ReferenceModel,
     quantize: onnx.NodeProto,
     regions: dict[str, FloatRegion],
-    tables: dict[str, IntArray],
+    tables: dict[str, Array],
 ) -> None:
     """Whatever makes the float tensor that a QuantizeLinear reads."""
     output = quantize.output[0]
+    y = model.qparams(quantize.input[1], quantize.input[2])
     if output in regions:
-        _lower_table(state, model, quantize, regions[output], tables[output])
+        _lower_table(state, model, y, regions[output], tables[output])
+        return
+    if quantize.input[0] in state.infos:
+        lower_convert(state, model, quantize, output, y)
         return
     maker = model.makers[quantize.input[0]]
-    if maker.op_type == "Mul" and model.is_constant(maker.input[1]):
+    if maker.op_type in BINARY and all(is_operand(state, model, name) for name in maker.input):
+        lower_arithmetic(state, model, maker, list(maker.input), output, y)
+    elif maker.op_type == "Mul" and model.is_constant(maker.input[1]):
         sums = model.makers[model.makers[maker.input[0]].input[0]]
         is_pool = sums.op_type == "ConvInteger"
         (lower_window_sum if is_pool else lower_computed_product)(state, model, quantize, sums)
     elif maker.op_type == "Where":
         lower_choice(state, model, quantize, maker)
-    elif maker.op_type in _BINARY and model.is_dequantized(maker.input[1]):
-        _lower_binary(state, model, quantize, maker)
+    elif maker.op_type == "Cast":
+        lower_rounded(state, model, maker, output, y)
     elif maker.op_type in NORMALIZATIONS:
         NORMALIZATIONS[maker.op_type](state, model, quantize, maker)
     else:
@@ -119,14 +136,30 @@ def lower_quantize(
         )
 
 
+def lower_float(
+    state: State,
+    model: ReferenceModel,
+    node: onnx.NodeProto,
+    regions: dict[str, FloatRegion],
+    tables: dict[str, Array],
+) -> None:
+    """What makes a float32 row."""
+    output = node.output[0]
+    if output in regions:
+        _lower_table(state, model, None, regions[output], tables[output])
+    elif node.op_type == "Cast":
+        lower_rounded(state, model, node, output, None)
+    else:
+        lower_arithmetic(state, model, node, list(node.input), output, None)
+
+
 def _lower_table(
     state: State,
     model: ReferenceModel,
-    quantize: onnx.NodeProto,
+    y: QParams | None,
     region: FloatRegion,
-    table: IntArray,
+    table: Array,
 ) -> None:
-    y = model.qparams(quantize.input[1], quantize.input[2])
     offset = 1 if state.infos[region.root].batched else 0
     axis = None
     if table.ndim == 2 and region.axis is not None:
@@ -138,57 +171,6 @@ def _lower_table(
             break
     axis = state.axis_of(source, region.root) if axis is None else axis
     name = state.make(region.output, axis, y)
-    last = region.nodes[-2] if len(region.nodes) > 2 else quantize
+    is_quantized = region.nodes[-1].op_type == "QuantizeLinear" and len(region.nodes) > 2
+    last = region.nodes[-2 if is_quantized else -1]
     state.nodes.append(LutNode(last.name, (source,), name, table))
-
-
-def _lower_binary(
-    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
-) -> None:
-    """Add, Sub, Mul, Max or Min; the first operand has the shape of the result."""
-    left, right = (_dequantize_of(model, name) for name in node.input)
-    output, op = quantize.output[0], _BINARY[node.op_type]
-    shape = state.infos[output].shape
-    axis = _result_axis(state, model, output, left.input[0], right.input[0])
-    first = operand(state, model, left, axis - len(shape))
-    name = state.make(output, axis, model.qparams(quantize.input[1], quantize.input[2]))
-    if model.is_constant(right.input[0]):
-        held = model.qparams(right.input[1], right.input[2])
-        constant = stored_constant(model.array(right.input[0]), shape, axis)
-        state.nodes.append(
-            BinaryNode(node.name, (first,), name, op, constant, float(held.scale), held.zero)
-        )
-        return
-    second = operand(state, model, right, axis - len(shape))
-    state.nodes.append(BinaryNode(node.name, (first, second), name, op))
-
-
-def _dequantize_of(model: ReferenceModel, name: str) -> onnx.NodeProto:
-    """The DequantizeLinear behind an operand, through the Sum of one that hinders a fusion."""
-    node = model.makers[name]
-    return model.makers[node.input[0]] if node.op_type == "Sum" else node
-
-
-def _result_axis(state: State, model: ReferenceModel, output: str, first: str, second: str) -> int:
-    """The channel axis of the result that lets the machine broadcast the second operand.
-
-    Where images were mixed on one side, the other has an axis less: its batch, which is 1.
-    """
-    shape = state.infos[output].shape
-    sizes = shape if model.is_constant(second) else state.infos[second].shape
-    sizes = (1,) * (len(shape) - len(sizes)) + sizes[max(len(sizes) - len(shape), 0) :]
-    if sizes != shape:
-        varying = [axis for axis, size in enumerate(sizes) if size > 1]
-        if len(varying) == 1:
-            return varying[0]
-        lost = [a for a, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n != m]
-        if len(lost) == 1:
-            return lost[0]
-    operands = [first] if model.is_constant(second) else [first, second]
-    lost_axes = len(shape) - min(len(state.infos[name].shape) for name in operands)
-    for name in operands:
-        axis = state.axis_of(state.value_of(name), name)
-        axis += len(shape) - len(state.infos[name].shape)
-        if axis >= lost_axes:  # else it is the batch, which the other operand has apart
-            break
-    return axis
