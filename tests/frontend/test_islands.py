@@ -32,9 +32,9 @@ PARAMETERS: dict[str, Any] = {"s": F(0.03), "o": np.int8(-7), "t": F(0.02), "p":
 
 def near(mine: NDArray[Any], theirs: NDArray[Any]) -> bool:
     """Within the stated tolerance, relative to the largest magnitude."""
-    same = (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+    other = ~((mine == theirs) | (np.isnan(mine) & np.isnan(theirs)))
     scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0) or 1.0
-    return bool((np.abs(mine - theirs)[~same] <= 1e-5 * scale).all())
+    return bool((np.abs(mine[other] - theirs[other]) <= 1e-5 * scale).all())
 
 
 def check_island(body: str, signature: str = ROWS, **constants: Any) -> Imported:
