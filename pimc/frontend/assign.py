@@ -24,7 +24,7 @@ from pimc.frontend.regions import (
 )
 
 TRUTH = QParams(np.float32(1), 0)  # 0 and 1 are what they are
-_SOFTMAX = QParams(np.float32(1 / 256), -128)  # its values lie in 0..1; 1.0 itself saturates
+_HEADROOM = 2.0  # of a softmax: rows may have larger elements than those of the samples
 _Ranges = Mapping[str, tuple[float, float]]
 
 
@@ -136,14 +136,19 @@ def _assign(
             chosen[name] = chosen[follower]
         elif follower is not None:
             pass  # the follower is calibrated, this one follows
-        elif name in softmax:
-            chosen[name] = _SOFTMAX.retyped(dtypes[name])
         elif ranges is None:
             unknown.append(name)
+        elif name in softmax:
+            chosen[name] = _of_softmax(ranges[name][1]).retyped(dtypes[name])
         else:
             chosen[name] = from_range(*ranges[name], dtypes[name])
     members = {name: chosen[leader] for name, leader in held.leader.items() if leader in chosen}
     return members | net.qparams, unknown
+
+
+def _of_softmax(largest: float) -> QParams:
+    """From 0 to 1, which itself saturates; finer where many elements share a row."""
+    return QParams(np.float32(min(1.0, _HEADROOM * largest) / 256), -128)
 
 
 def explicit_qparams(net: Net, held: Holding) -> dict[str, QParams]:

@@ -308,6 +308,16 @@ def test_softmax_over_any_axis_equals_the_reference(axis: int) -> None:
     assert any(isinstance(node, SoftmaxNode) for node in imported.graph.nodes)
 
 
+@pytest.mark.parametrize(("spread", "steps"), [(0.1, 256 / 2), (30.0, 256)])
+def test_the_steps_of_a_softmax_follow_the_size_of_its_elements(spread: float, steps: int) -> None:
+    """1,024 elements that share a row evenly are no zeros; where one takes all, 1 is the limit."""
+    model = make("(float[N,1024] x) => (float[N,1024] y)", "y = Softmax(x)")
+    feeds = {"x": weights(3, 1024, scale=spread)}
+    scale = check_model(model, feeds=feeds).graph.values["y"].scale
+    assert scale is not None
+    assert scale * steps == pytest.approx(run_onnx(model, feeds)["y"].max(), rel=0.01)
+
+
 def test_local_response_normalization_within_one_step() -> None:
     body = "y = LRN<size=3, alpha=0.3, beta=0.6, bias=1.5>(x)"
     check_model(make("(float[N,6,5,3] x) => (float[N,6,5,3] y)", body), tolerance=1)
