@@ -15,6 +15,7 @@ from isa.target import Target
 from pimc.check import verify_program
 from pimc.data import Array, random_feeds
 from pimc.driver import Compiled, CompileOptions, compile_model
+from pimc.frontend.build import FrontendOptions
 from runtime.summary import summary
 from runtime.unpipelined import layer_by_layer
 
@@ -121,11 +122,13 @@ class _Programs:
         model: Path,
         target: Target,
         calibration: Mapping[str, Array] | None,
+        frontend: FrontendOptions,
         progress: Callable[[str], None],
     ) -> None:
         self._model = model
         self._target = target
         self._calibration = calibration
+        self._frontend = frontend
         self._progress = progress
         self._compiled: dict[tuple[str, str], tuple[Compiled, bool]] = {}
 
@@ -135,7 +138,7 @@ class _Programs:
         if key not in self._compiled:
             first = next(iter(self._compiled.values()), None)
             tiles: int | str = "auto" if first is None else first[0].target.cores
-            options = CompileOptions(mapping=mapping, replicate=replicate, tiles=tiles)
+            options = CompileOptions(self._frontend, mapping, tiles, replicate=replicate)
             done = compile_model(
                 self._model, self._target, self._calibration, options, self._progress
             )
@@ -150,12 +153,13 @@ def ablation(
     calibration: Mapping[str, Array] | None,
     mapping: str = "best",
     progress: Callable[[str], None] = lambda phase: None,
+    frontend: FrontendOptions | None = None,
 ) -> Ablation:
     """The steps, each on top of those before; ``mapping`` is that of the step of reuse.
 
-    Raises PimError where the model is refused.
+    frontend: how the model is imported. Raises PimError where the model is refused.
     """
-    programs = _Programs(model, target, calibration, progress)
+    programs = _Programs(model, target, calibration, frontend or FrontendOptions(), progress)
     steps: list[Step] = []
     for plan in _PLANS:
         name = mapping if plan.reuses else DENSE

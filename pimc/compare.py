@@ -23,7 +23,7 @@ from passes.weights import LayerWeights, layer_weights
 from pimc.check import Answers, Verification, verify_program
 from pimc.compress import CompressionReport, Spec, compress, parse_compression
 from pimc.data import Array, random_feeds
-from pimc.frontend.build import Imported, import_model
+from pimc.frontend.build import FrontendOptions, Imported, import_model
 
 DENSE: Final = "dense"
 BEST: Final = "best"
@@ -89,6 +89,7 @@ class Trial:
 
     calibration: samples by input name, for the refit of lossy rows. data: samples to run, maybe
     with ``labels``; None for ``samples`` random ones. lossy: specs in place of a lossy row's own.
+    frontend: how what a lossy row leaves is imported.
     """
 
     objective: Objective = "energy"
@@ -96,6 +97,7 @@ class Trial:
     calibration: Mapping[str, Array] | None = None
     data: Mapping[str, Array] | None = None
     lossy: tuple[Spec, ...] = ()
+    frontend: FrontendOptions = field(default_factory=FrontendOptions)
 
     @property
     def is_run(self) -> bool:
@@ -164,7 +166,7 @@ def _lossy_row(
     progress(f"{scheme}: compress")
     specs = trial.lossy or tuple(map(parse_compression, defaults))
     done = compress(network.imported.float_model, trial.calibration, specs)
-    imported = import_model(done.model, trial.calibration)
+    imported = import_model(done.model, trial.calibration, trial.frontend)
     row = _row(_Network(imported, trial), target, scheme, mapping, progress)
     return replace(row, compression=done.report)
 

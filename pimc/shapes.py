@@ -16,7 +16,8 @@ from isa.phases import Phases
 from isa.program import Program
 from isa.same_program import same_blocks
 from isa.shape_container import common_arrays, save_shapes, shape_of, without
-from isa.shapes import Shape
+from isa.shapes import InputShape, Shape
+from passes.graph import Graph
 from pimc.data import Array, Feeds
 from pimc.driver import Compiled
 from pimc.model_files import shared_model_files
@@ -66,6 +67,12 @@ def pick(
     raise PimError(Diagnostic("R706", f"{which} for {found}; the shapes are {known}", hint=hint))
 
 
+def input_shape(graph: Graph) -> Shape:
+    """What the inputs of a graph are, as `Shape.of` the program made from it."""
+    values = {name: graph.values[name] for name in graph.inputs}
+    return Shape({n: InputShape(v.onnx_shape, v.batched) for n, v in values.items()})
+
+
 def samples_of_shapes(
     shapes: Sequence[Shape], sets: Sequence[Mapping[str, Array]]
 ) -> list[Feeds | None]:
@@ -77,6 +84,15 @@ def samples_of_shapes(
     for feeds in sets:
         held[pick(shapes, None, feeds)].append(feeds)
     return [joined(found) if found else None for found in held]
+
+
+def samples_by_shape(
+    shapes: Sequence[Shape], sets: Sequence[Mapping[str, Array]]
+) -> list[Feeds | None]:
+    """As `samples_of_shapes`; a single shape takes what is given, and who runs it says why not."""
+    if len(shapes) > 1:
+        return samples_of_shapes(shapes, sets)
+    return [joined(sets) if sets else None]
 
 
 def joined(sets: Sequence[Mapping[str, Array]]) -> Feeds:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
 
 from pimc.commands.options import (
+    bind_option,
+    bound_files,
     check_place,
     json_option,
+    model_shapes_option,
     quiet_option,
+    read_bindings,
+    read_shapes,
     read_target,
     target_options,
 )
@@ -19,9 +26,12 @@ from pimc.console import phases, show_json, show_table, show_warnings
 from pimc.report import document
 
 if TYPE_CHECKING:
+    from isa.diagnostics import Diagnostic
+    from isa.shapes import Shape
     from isa.target import Target
     from pimc.ablation import Ablation, Step
     from pimc.compare import Row, Trial
+    from pimc.data import Feeds
 
 ABLATION_HEADERS = (
     "step", "cores", "crossbars", "us an image", "step", "all", "latency us", "energy uJ", "proved",
@@ -50,8 +60,14 @@ HEADERS = (
     help="What `best` minimizes, also the one of --ablation.",
 )
 @click.option(
-    "--calib", type=click.Path(path_type=Path), help="Samples for the ranges and for refits, npz."
+    "--calib",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Samples for the ranges and for refits, npz. Repeatable, for samples of several input "
+    "shapes.",
 )
+@model_shapes_option
+@bind_option
 @click.option(
     "--compress",
     "specs",
@@ -61,8 +77,10 @@ HEADERS = (
 )
 @click.option(
     "--data",
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="Samples to run each program on, npz; with `labels` also its accuracy.",
+    help="Samples to run each program on, npz; with `labels` also its accuracy. Repeatable, for "
+    "samples of several input shapes.",
 )
 @click.option(
     "--samples",
@@ -73,7 +91,7 @@ HEADERS = (
     "--ablation",
     is_flag=True,
     help="Instead: what reuse, the pipeline within a PE, asynchronous layers and copies of layers "
-    "bring or cost, one after another. Takes --optimize and --calib.",
+    "bring or cost, one after another. Takes --optimize, --calib, --bind and one --input-shape.",
 )
 @click.option("--figure", type=click.Path(path_type=Path), help="Bars, as .svg, .png or .pdf.")
 @target_options
@@ -93,41 +111,109 @@ def compare(**arguments: Any) -> None:
     if figure is not None:
         from pimc.compare_figure import check_figure, draw
 
+        _one_shape(arguments, "--figure draws")
         check_place(figure, is_folder=False)
         check_figure(figure)
-    from pimc.compare import compare_schemes, scheme_names
-    from pimc.frontend.build import import_model
-
-    trial = _trial(arguments)
-    names = arguments["schemes"].split(",") if arguments["schemes"] else scheme_names()
     with phases(arguments["quiet"]) as progress:
-        progress("import")
-        imported = import_model(arguments["model"], trial.calibration)
-        rows = compare_schemes(imported, target, names, trial, progress)
-    show_warnings(imported.warnings)
+        found = _compared(arguments, target, progress)
+    show_warnings(list(dict.fromkeys(warning for each in found for warning in each.warnings)))
     if figure is not None:
-        draw(rows, f"{arguments['model'].stem} on {target.name}", figure)
+        draw(found[0].rows, f"{arguments['model'].stem} on {target.name}", figure)
     if arguments["as_json"]:
-        figures = {"model": str(arguments["model"]), "rows": [row.as_json() for row in rows]}
-        inputs = (arguments["model"], arguments["calib"], arguments["data"])
-        show_json(document("compare", figures, target, inputs))
-    else:
-        _show_rows(rows)
+        tables: list[dict[str, Any]] = [
+            {"input_shape": each.sizes, "rows": [row.as_json() for row in each.rows]}
+            for each in found
+        ]
+        _show_document(arguments, target, tables[0] if len(found) == 1 else {"shapes": tables})
+        return
+    for each in found:
+        if len(found) > 1:
+            click.echo(f"input shape {each.shape}:")
+        _show_rows(each.rows)
+
+
+class _Table(NamedTuple):
+    """What was found for one input shape."""
+
+    shape: Shape
+    warnings: tuple[Diagnostic, ...]
+    rows: list[Row]
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        return {name: each.full for name, each in self.shape.inputs.items()}
+
+
+def _compared(
+    arguments: dict[str, Any], target: Target, progress: Callable[[str], None]
+) -> list[_Table]:
+    from pimc.compare import compare_schemes, scheme_names
+    from pimc.frontend.build import FrontendOptions, import_shapes
+    from pimc.shapes import input_shape, samples_by_shape
+
+    trial, shapes = _trial(arguments), read_shapes(arguments["shapes"])
+    calibration, data = _samples(arguments)
+    names = arguments["schemes"].split(",") if arguments["schemes"] else scheme_names()
+    progress("import")
+    bound = FrontendOptions(bind=read_bindings(arguments["bind"]))
+    imported = import_shapes(arguments["model"], shapes, calibration, bound)
+    known = [input_shape(each.graph) for each in imported]
+    refits, runs = (samples_by_shape(known, sets) for sets in (calibration, data))
+    found = []
+    for at, each in enumerate(imported):
+        own = replace(
+            trial,
+            calibration=refits[at],
+            data=runs[at],
+            frontend=FrontendOptions(input_shapes=shapes[at]),
+        )
+        rows = compare_schemes(each, target, names, own, progress)
+        found.append(_Table(known[at], each.warnings, rows))
+    return found
+
+
+def _samples(arguments: dict[str, Any]) -> tuple[list[Feeds], list[Feeds]]:
+    """Of --calib, without labels, and of --data."""
+    from pimc.data import LABELS, read_data
+
+    calibration = [read_data(file) for file in arguments["calib"]]
+    for feeds in calibration:
+        feeds.pop(LABELS, None)
+    is_run = arguments["samples"] != 0
+    data = [read_data(file, arguments["samples"]) for file in arguments["data"] if is_run]
+    return calibration, data
+
+
+def _one_shape(arguments: dict[str, Any], who: str) -> dict[str, tuple[int, ...]]:
+    """The one input shape. Raises click.UsageError where several are given."""
+    (shape, *others) = read_shapes(arguments["shapes"])
+    if others:
+        raise click.UsageError(f"{who} one input shape, and several are given; give one")
+    return shape
+
+
+def _show_document(arguments: dict[str, Any], target: Target, figures: dict[str, Any]) -> None:
+    files = (arguments["model"], *arguments["calib"], *arguments["data"])
+    inputs = (*files, *map(Path, bound_files(arguments["bind"])))
+    show_json(document("compare", {"model": str(arguments["model"]), **figures}, target, inputs))
 
 
 def _ablation(arguments: dict[str, Any], target: Target) -> None:
     """The two tables of `--ablation`. Raises click.UsageError for options it does not take."""
     from pimc.ablation import ablation
+    from pimc.frontend.build import FrontendOptions
+    from pimc.shapes import joined
 
     _refuse_other_options()
-    calibration = _trial(arguments).calibration
+    shape = _one_shape(arguments, "--ablation compares")
+    frontend = FrontendOptions(shape, bind=read_bindings(arguments["bind"]))
+    calibration, _ = _samples(arguments)
     mapping = {"energy": "best"}.get(arguments["optimize"], f"best-{arguments['optimize']}")
     with phases(arguments["quiet"]) as progress:
-        found = ablation(arguments["model"], target, calibration, mapping, progress)
+        samples = joined(calibration) if calibration else None
+        found = ablation(arguments["model"], target, samples, mapping, progress, frontend)
     if arguments["as_json"]:
-        figures = {"model": str(arguments["model"]), **found.as_json()}
-        inputs = (arguments["model"], arguments["calib"])
-        show_json(document("compare", figures, target, inputs))
+        _show_document(arguments, target, found.as_json())
     else:
         _show_ablation(found)
 
@@ -189,18 +275,13 @@ def _published(step: Step) -> str:
 
 
 def _trial(arguments: dict[str, Any]) -> Trial:
+    """What every scheme is tried on, without samples."""
     from pimc.compare import Trial
     from pimc.compress import parse_compression
-    from pimc.data import read_data
 
-    calibration = data = None
     samples = 1 if arguments["samples"] is None else arguments["samples"]
-    if arguments["calib"] is not None:
-        calibration = read_data(arguments["calib"])
-    if arguments["data"] is not None and samples:
-        data = read_data(arguments["data"], arguments["samples"])
     specs = tuple(parse_compression(spec) for spec in arguments["specs"])
-    return Trial(arguments["optimize"], samples, calibration, data, specs)
+    return Trial(arguments["optimize"], samples, lossy=specs)
 
 
 def _show_rows(rows: list[Row]) -> None:

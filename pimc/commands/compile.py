@@ -12,9 +12,11 @@ from click.core import ParameterSource
 from isa.codes import EXIT_VERIFICATION_FAILED
 from pimc.commands.compiled import show_compiled, show_shapes
 from pimc.commands.options import (
-    SHAPE_FORM,
+    bind_option,
+    bound_files,
     check_place,
     json_option,
+    model_shapes_option,
     quiet_option,
     read_bindings,
     read_shapes,
@@ -50,23 +52,8 @@ if TYPE_CHECKING:
     help="How ranges come from the samples.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of random samples, without --calib.")
-@click.option(
-    "--input-shape",
-    "shapes",
-    multiple=True,
-    metavar=SHAPE_FORM,
-    help="Full shape of an input with dynamic axes. Repeatable: other inputs add to the shape, an "
-    "input that was named before starts another one, and each shape gets a program of its own; "
-    "all share the weights. Two shapes of two inputs: --input-shape ids=1,16,mask=1,16 "
-    "--input-shape ids=1,32,mask=1,32.",
-)
-@click.option(
-    "--bind",
-    multiple=True,
-    metavar="FILE.npz|NAME=FILE.npy",
-    help="Values of inputs that are weights: they become constants, which crossbars can hold. All "
-    "arrays of an npz file by their names, or one. Repeatable.",
-)
+@model_shapes_option
+@bind_option
 @click.option(
     "--mapping",
     default="ou-tile",
@@ -154,7 +141,7 @@ def compile_command(**arguments: Any) -> None:
 
     sets, compiled = _compile(arguments)
     feeds = _samples(compiled, sets)
-    weights = [text.rpartition("=")[2] for text in arguments["bind"]]
+    weights = bound_files(arguments["bind"])
     files = (arguments["model"], *arguments["calib"], *arguments["data"], *weights)
     inputs = input_hashes(files)
     is_equal = True
@@ -257,13 +244,11 @@ def _samples(compiled: tuple[Compiled, ...], sets: list[Feeds]) -> list[Feeds | 
     """The samples of each program; a single one takes what is given, or says why not."""
     from isa.shape_container import shape_of
     from pimc.data import check_feeds
-    from pimc.shapes import joined, samples_of_shapes
+    from pimc.shapes import samples_by_shape
 
-    if len(compiled) > 1:
-        return samples_of_shapes([shape_of(each.whole) for each in compiled], sets)
-    for feeds in sets:
+    for feeds in sets if len(compiled) == 1 else ():
         check_feeds(compiled[0].program, feeds)
-    return [joined(sets) if sets else None]
+    return samples_by_shape([shape_of(each.whole) for each in compiled], sets)
 
 
 def _verify(compiled: Compiled, feeds: Feeds, arguments: dict[str, Any]) -> Verification:

@@ -8,7 +8,14 @@ import click
 
 from isa.diagnostics import Diagnostic, Location, PimError
 from isa.drafts import drafted_file
-from pimc.commands.options import check_place, json_option, quiet_option
+from pimc.commands.options import (
+    bind_option,
+    bound_files,
+    check_place,
+    json_option,
+    quiet_option,
+    read_bindings,
+)
 from pimc.console import phases, show_json
 from pimc.report import document
 
@@ -22,6 +29,7 @@ from pimc.report import document
 )
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled samples for accuracy, npz.")
 @click.option("--no-compensation", is_flag=True, help="Leave the kept weights as they are.")
+@bind_option
 @json_option
 @quiet_option
 def compress(
@@ -31,6 +39,7 @@ def compress(
     calib: Path,
     data: Path | None,
     no_compensation: bool,
+    bind: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -38,15 +47,16 @@ def compress(
 
     SPEC is `pattern:keep=4,patterns=8`, `identical:t=0.6`, `similar:t=0.375,joint=yes` or
     `channel:keep=0.65`. Lossy: the report gives each layer's error and the accuracy before,
-    without and with the refit.
+    without and with the refit. Axes that MODEL leaves open are as long as those of the samples.
     """
     import pimc.compress as compression
     from pimc.data import LABELS, read_data
+    from pimc.frontend.bound import with_bound
     from pimc.frontend.load import load_model
 
     check_place(output, False, model, calib, data)
     wanted = [compression.parse_compression(spec) for spec in specs]
-    samples = read_data(calib)
+    samples, bound = read_data(calib), read_bindings(bind)
     labelled = None
     if data is not None:
         test = read_data(data)
@@ -57,13 +67,15 @@ def compress(
         labelled = compression.Labelled(test, labels)
     with phases(quiet) as progress:
         progress("compress")
+        whole = with_bound(load_model(model), bound)
         done = compression.compress(
-            load_model(model), samples, wanted, labelled, compensate=not no_compensation
+            whole, samples, wanted, labelled, compensate=not no_compensation
         )
     with drafted_file(output) as draft:
         draft.write_bytes(done.model.SerializeToString())
     if as_json:
         figures = {"output": str(output), "compression": done.report.as_json()}
-        show_json(document("compress", figures, None, (model, calib, data)))
+        files = (model, calib, data, *map(Path, bound_files(bind)))
+        show_json(document("compress", figures, None, files))
     else:
         click.echo(done.report.as_text())

@@ -71,6 +71,26 @@ shape_option = click.option(
 )
 
 
+model_shapes_option = click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar=SHAPE_FORM,
+    help="Full shape of an input with dynamic axes. Repeatable: other inputs add to the shape, an "
+    "input that was named before starts another one, and each shape gets a program of its own; "
+    "all share the weights. Two shapes of two inputs: --input-shape ids=1,16,mask=1,16 "
+    "--input-shape ids=1,32,mask=1,32.",
+)
+
+bind_option = click.option(
+    "--bind",
+    multiple=True,
+    metavar="FILE.npz|NAME=FILE.npy",
+    help="Values of inputs that are weights: they become constants, which crossbars can hold. All "
+    "arrays of an npz file by their names, or one. Repeatable.",
+)
+
+
 def read_shapes(texts: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Shapes by input name, one dictionary for each program; a single one where nothing repeats.
 
@@ -144,6 +164,11 @@ def read_bindings(texts: tuple[str, ...]) -> dict[str, Any]:
             raise PimError(Diagnostic("U901", message, hint="give each input once"))
         bound |= found
     return bound
+
+
+def bound_files(texts: tuple[str, ...]) -> list[str]:
+    """The files of ``--bind``."""
+    return [text.rpartition("=")[2] for text in texts]
 
 
 def read_tiles(text: str | None) -> int | str | None:

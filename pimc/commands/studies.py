@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pimc.commands.options import (
+    SHAPE_FORM,
+    bind_option,
     check_place,
     chosen,
     json_option,
     override_option,
+    read_bindings,
     read_pairs,
+    read_shapes,
     shape_option,
 )
 from pimc.commands.phases import show_figures, simulate_phases
@@ -191,15 +195,32 @@ def _zero_rows(zeros: dict[str, ZeroCounts]) -> list[tuple[str, str, str]]:
     type=click.Path(path_type=Path),
     help="A network for pattpim. Repeatable.",
 )
+@click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar=SHAPE_FORM,
+    help="Full shape of an input with dynamic axes, of one --model.",
+)
+@bind_option
 @json_option
-def reproduce(paper: str, models: tuple[Path, ...], as_json: bool) -> None:
+def reproduce(
+    paper: str,
+    models: tuple[Path, ...],
+    shapes: tuple[str, ...],
+    bind: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Compute the published tables of PAPER again, published and ours side by side.
 
     pattpim measures real weights: give --model, a float, QDQ or QOperator ONNX file, repeatedly.
     """
     if paper == "pattpim" and not models:
         raise click.UsageError("pattpim measures real weights: give --model FILE.onnx")
-    tables = _tables(paper, models)
+    (shape, *others) = read_shapes(shapes)
+    if others or ((shapes or bind) and len(models) != 1):
+        raise click.UsageError("--input-shape and --bind are for one --model, in one shape")
+    tables = _tables(paper, models, shape, bind)
     if as_json:
         show_json(document("reproduce", {"tables": [table.as_json() for table in tables]}))
     else:
@@ -208,7 +229,9 @@ def reproduce(paper: str, models: tuple[Path, ...], as_json: bool) -> None:
             click.echo()
 
 
-def _tables(paper: str, models: tuple[Path, ...]) -> tuple[Any, ...]:
+def _tables(
+    paper: str, models: tuple[Path, ...], shape: dict[str, tuple[int, ...]], bind: tuple[str, ...]
+) -> tuple[Any, ...]:
     if paper == "prap-pim":
         from pimc.reproduce import prap_pim
 
@@ -219,12 +242,12 @@ def _tables(paper: str, models: tuple[Path, ...]) -> tuple[Any, ...]:
         return yu.tables()
     from passes.graph import MatrixNode
     from passes.weights import layer_weights
-    from pimc.frontend.build import import_model
+    from pimc.frontend.build import FrontendOptions, import_model
     from pimc.reproduce import pattpim
 
-    networks = {}
+    networks, options = {}, FrontendOptions(shape, bind=read_bindings(bind))
     for model in models:
-        graph = import_model(model).graph
+        graph = import_model(model, None, options).graph
         layers = {}
         for node in graph.nodes:
             if isinstance(node, MatrixNode) and node.groups == 1:

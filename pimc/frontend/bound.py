@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
-from pimc.frontend.net import Array
+from pimc.frontend.net import Array, Net
 
 # operator -> inputs that are parameters of the layer, never its data
 WEIGHT_INPUTS: Final[dict[str, tuple[int, ...]]] = {
@@ -97,6 +97,17 @@ def free_inputs(model: onnx.ModelProto) -> list[str]:
     """The inputs that no initializer stands behind, in the model's order."""
     known = {tensor.name for tensor in model.graph.initializer}
     return [value.name for value in model.graph.input if value.name not in known]
+
+
+def late_weights(net: Net, names: Sequence[str], subject: str = "its weights are") -> str | None:
+    """Why parameters of a layer are not known when it is programmed; None when they are."""
+    ports = [f"`{port.tensor}`" for port in net.inputs if port.tensor in names]
+    if ports:
+        which = f"input{'s' * (len(ports) > 1)} {' and '.join(ports)}"
+        return f"{subject} {which}; give the values with `--bind`, and they are programmed"
+    if all(net.is_constant(name) for name in names if name):
+        return None
+    return f"{subject} computed at run time, so they cannot be programmed into crossbars"
 
 
 def weight_inputs(model: onnx.ModelProto, ranks: Mapping[str, int]) -> list[str]:

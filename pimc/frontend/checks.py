@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from isa.catalog_normalize import MOST_COUNTED
+from pimc.frontend.bound import late_weights
 from pimc.frontend.ceil_pools import window_count
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.emit.windows import windows_of
@@ -56,15 +57,11 @@ def _window_attributes(op: Op) -> str | None:
 
 
 def _constant_weights(net: Net, op: Op) -> str | None:
-    if op.inputs[1] in {port.tensor for port in net.inputs}:
-        return f"its weights are input `{op.inputs[1]}`; bound by `--bind` they are programmed"
-    if not net.is_constant(op.inputs[1]):
-        return "its weights are computed at run time, so they cannot be programmed into crossbars"
+    if late := late_weights(net, op.inputs[1:2]):
+        return late
     if net.is_constant(op.inputs[0]):
         return "its input is a constant and its weights are not the second operand"
-    if op.input(2) and not net.is_constant(op.input(2)):
-        return "its bias is computed at run time"
-    return None
+    return late_weights(net, op.inputs[2:3], "its bias is")
 
 
 def _images(net: Net, op: Op) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pimc.frontend.bound import late_weights
 from pimc.frontend.cells import CELLS, KIND, gate_number, is_cell
 from pimc.frontend.net import Array, Net, Op
 from pimc.frontend.partitions import body_of, is_host
@@ -36,8 +37,8 @@ def why_not(net: Net, op: Op) -> str | None:
 def _obstacles(net: Net, op: Op) -> Iterator[str]:
     given = op.attributes
     steps = net.shapes[op.inputs[0]][1 if given.get("layout") else _TIME]
-    if not all(net.is_constant(name) for name in op.inputs[1:4] if name):
-        yield "its weights are computed at run time, so they cannot be programmed into crossbars"
+    if late := late_weights(net, op.inputs[1:4]):
+        yield late
     lengths = op.input(4)
     if lengths and not (net.is_constant(lengths) and np.all(net.constant(lengths) == steps)):
         yield f"sequence_lens cuts its sequences of {steps} elements"

@@ -83,7 +83,10 @@ def test_bound_weights_serve_several_input_shapes(place: Path, tmp_path: Path) -
 def test_without_bind_the_refusal_names_it(place: Path, tmp_path: Path) -> None:
     refused = run("compile", place / "net.onnx", "--input-shape", "x=1,4,8", "--no-host",
                   "-o", tmp_path / "n.pim", code=3).stderr  # fmt: skip
-    assert "its weights are input `w`; bound by `--bind` they are programmed" in refused
+    assert (
+        "its weights are input `w`; give the values with `--bind`, and they are programmed"
+        in refused
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,3 +109,28 @@ def test_what_cannot_be_bound_is_refused(
     place_of = ("-o", tmp_path / "n.pim")
     assert said in run("compile", place / "net.onnx", *shape, *bind, *place_of, code=code).stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_schemes_are_compared_on_bound_weights(place: Path) -> None:
+    options = ("--input-shape", "x=1,4,8", "--bind", place / "weights.npz", "--data",
+               place / "x.npz", "--schemes", "dense,dedup", "--json")  # fmt: skip
+    document = json.loads(run("compare", place / "net.onnx", *options).stdout)
+    assert all(row["equal"] and row["stored_cells"] for row in document["rows"])
+    assert str(place / "weights.npz") in document["inputs"]
+
+
+def test_weights_are_bound_before_they_are_compressed(place: Path, tmp_path: Path) -> None:
+    options = ("--calib", place / "x.npz", "-o", tmp_path / "small.onnx")
+    run("compress", place / "net.onnx", "channel:keep=0.5", *options, "--bind",
+        place / "weights.npz")  # fmt: skip
+    assert [port.name for port in onnx.load(tmp_path / "small.onnx").graph.input] == ["x"]
+
+
+def test_the_weights_of_a_recurrent_layer_are_asked_for_by_name(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 17]>
+    net (float[5,1,3] x, float[1,16,3] w, float[1,16,4] r) => (float[5,1,1,4] y) {
+      y = LSTM <hidden_size=4> (x, w, r)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    refused = run("compile", tmp_path / "net.onnx", "--no-host", "-o", tmp_path / "n.pim", code=3)
+    assert "its weights are inputs `w` and `r`; give the values with `--bind`" in refused.stderr

@@ -151,3 +151,39 @@ def test_several_files_of_one_shape_are_joined_or_refused(place: Path, tmp_path:
     assert "8 samples" in run("compile", place / "net.onnx", *options, *twice).stdout
     wrong = ("--verify", place / "second.npz")
     assert "R703" in run("compile", place / "net.onnx", *options, *twice, *wrong, code=3).stderr
+
+
+def test_schemes_are_compared_for_every_shape(place: Path) -> None:
+    data = ("--data", place / "second.npz", "--calib", place / "first.npz")
+    command = ("compare", place / "net.onnx", *SHAPES, *data, "--schemes", "dense,dedup")
+    shown = run(*command).stdout
+    for shape in ("x=1,3,8,8", "x=1,3,5,7"):
+        assert f"input shape {shape}:" in shown
+    first, second = json.loads(run(*command, "--json").stdout)["shapes"]
+    assert second["input_shape"] == {"x": [1, 3, 5, 7]}
+    assert all(row["equal"] for row in (*first["rows"], *second["rows"]))
+    cells, conversions = (
+        [table["rows"][0][figure] for table in (first, second)]
+        for figure in ("stored_cells", "conversions")
+    )
+    assert cells[0] == cells[1]
+    assert conversions[0] > conversions[1]
+
+
+@pytest.mark.parametrize("option", ["--ablation", "--figure"])
+def test_what_compares_one_shape_says_so(place: Path, option: str) -> None:
+    given = (option, "bars.svg") if option == "--figure" else (option,)
+    refused = run("compare", place / "net.onnx", *SHAPES, *given, code=2).stderr
+    assert "one input shape, and several are given" in refused
+
+
+def test_the_steps_of_an_ablation_are_compared_in_an_open_shape(place: Path) -> None:
+    document = run("compare", place / "net.onnx", *SECOND, "--ablation", "--json").stdout
+    assert all(step["equal"] for step in json.loads(document)["steps"])
+
+
+def test_a_paper_is_reproduced_on_a_network_of_open_shape(place: Path) -> None:
+    command = ("reproduce", "pattpim", "--model", place / "net.onnx")
+    assert "give it with --input-shape" in run(*command, code=3).stderr
+    run(*command, *SECOND)
+    assert "one --model" in run(*command, *SHAPES, code=2).stderr
