@@ -84,7 +84,7 @@ def test_without_bind_the_refusal_names_it(place: Path, tmp_path: Path) -> None:
     refused = run("compile", place / "net.onnx", "--input-shape", "x=1,4,8", "--no-host",
                   "-o", tmp_path / "n.pim", code=3).stderr  # fmt: skip
     assert (
-        "its weights are input `w`; give the values with `--bind`, and they are programmed"
+        "its weights are input `w`; bound by `--bind` they are programmed"
         in refused
     )
 
@@ -133,4 +133,4 @@ def test_the_weights_of_a_recurrent_layer_are_asked_for_by_name(tmp_path: Path) 
     }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
     refused = run("compile", tmp_path / "net.onnx", "--no-host", "-o", tmp_path / "n.pim", code=3)
-    assert "its weights are inputs `w` and `r`; give the values with `--bind`" in refused.stderr
+    assert "its weights are inputs `w` and `r`; bound by `--bind`" in refused.stderr

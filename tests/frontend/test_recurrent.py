@@ -262,13 +262,13 @@ def test_lengths_and_peepholes_that_change_nothing_are_no_reason() -> None:
     assert pimc.compile(model, host=False).verify()["equal"]
 
 
-def test_weights_that_are_computed_stay_on_the_host() -> None:
+def test_a_layer_whose_weights_are_inputs_stays_on_the_host() -> None:
     model = Layer("RNN", outputs=("Y",)).model()
     tensor = model.graph.initializer.pop(0)
     port = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
     model.graph.input.append(port)
     (stay,) = pimc.compile(model).report["placement"]["on_host"]
-    assert "its weights are computed at run time" in stay["reason"]
+    assert f"its weights are input `{tensor.name}`; bound by `--bind`" in stay["reason"]
 
 
 def test_a_state_can_be_handed_from_one_run_to_the_next() -> None:
