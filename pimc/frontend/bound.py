@@ -104,7 +104,8 @@ def late_weights(net: Net, names: Sequence[str], subject: str = "its weights are
     ports = [f"`{port.tensor}`" for port in net.inputs if port.tensor in names]
     if ports:
         which = f"input{'s' * (len(ports) > 1)} {' and '.join(ports)}"
-        return f"{subject} {which}; bound by `--bind` they are programmed"
+        they = "they are" if subject.endswith("are") else "it is"
+        return f"{subject} {which}; bound by `--bind` {they} programmed"
     if all(net.is_constant(name) for name in names if name):
         return None
     return f"{subject} computed at run time, so they cannot be programmed into crossbars"
