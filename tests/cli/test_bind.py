@@ -83,10 +83,7 @@ def test_bound_weights_serve_several_input_shapes(place: Path, tmp_path: Path) -
 def test_without_bind_the_refusal_names_it(place: Path, tmp_path: Path) -> None:
     refused = run("compile", place / "net.onnx", "--input-shape", "x=1,4,8", "--no-host",
                   "-o", tmp_path / "n.pim", code=3).stderr  # fmt: skip
-    assert (
-        "its weights are input `w`; bound by `--bind` they are programmed"
-        in refused
-    )
+    assert "its weights are input `w`; bound by `--bind` they are programmed" in refused
 
 
 @pytest.mark.parametrize(
