@@ -190,6 +190,16 @@ FRONTEND: Final[dict[str, Code]] = {
         "A warning: the model quantizes activations to 16 bits. The chip holds 8, so that the "
         "program takes the same range in 257 times the step, which costs accuracy.",
     ),
+    "F230": Code(
+        "a divisor rounds to 0",
+        "A warning: a tensor that an operator divides by is held in 8 bits, and elements of it "
+        "that are not 0 are smaller than half a step. Their quotients are infinite.",
+    ),
+    "F231": Code(
+        "a range for a few outliers",
+        "A warning: on the calibration data almost all elements of a tensor lie within one step "
+        "of 0, because a few large ones make the range. Most of the 256 steps are unused.",
+    ),
     "F232": Code(
         "quantized beyond what the model says",
         "A warning: the model quantizes other tensors itself, and leaves this one float32. But "

@@ -18,6 +18,7 @@ from pimc.frontend.calibrate import Method
 from pimc.frontend.emit.reference import write_reference
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
+from pimc.frontend.grids import warn_of_grids
 from pimc.frontend.input_shapes import lost_batches, open_batches
 from pimc.frontend.islands import mark_islands, split_shared_moves
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
@@ -26,7 +27,7 @@ from pimc.frontend.masks import spell_masks
 from pimc.frontend.net import Array, Net, build_net
 from pimc.frontend.normalize import Normalized, normalize, upgraded
 from pimc.frontend.place import Stay, host_warnings, place
-from pimc.frontend.ranges import Limits, Planned, common_ranges, planned
+from pimc.frontend.ranges import Limits, Planned, common_ranges, planned, sorted_sets
 from pimc.frontend.recurrent import sequence_of_images
 from pimc.frontend.regions import plan
 from pimc.frontend.simplify import simplify
@@ -110,9 +111,10 @@ def import_shapes(
         plans = [planned(net) for net, _ in prepared]
         method, seed = options.calibration_method, options.seed
         ranges = common_ranges(plans, calibration, method, seed)
+        sets = sorted_sets(plans, calibration)
         return [
-            _imported(each, stays, ranges, loaded, options)
-            for each, (_, stays) in zip(plans, prepared, strict=True)
+            _imported(each, stays, ranges, data, loaded, options)
+            for each, (_, stays), data in zip(plans, prepared, sets, strict=True)
         ]
     except PimError as error:
         raise PimError(_in_file(diagnostic, file) for diagnostic in error.diagnostics) from error
@@ -150,11 +152,13 @@ def _imported(
     plan: Planned,
     stays: tuple[Stay, ...],
     ranges: Limits,
+    data: Mapping[str, Array] | None,
     model: onnx.ModelProto,
     options: FrontendOptions,
 ) -> Imported:
     net = plan.net
     qparams = assign(net, plan.steps, plan.held, ranges)
+    warn_of_grids(net, qparams, plan.unknown, data, options.seed)
     reference = write_reference(net, plan.steps, qparams, options.per_channel)
     graph = lower(reference)
     notes = (*net.notes, *host_warnings(graph, stays))

@@ -64,7 +64,7 @@ def calibrate(
     and F240 when onnxruntime refuses the model.
     """
     wanted = list(dict.fromkeys(tensors))
-    feeds, samples = _feeds(net, data, seed)
+    feeds, samples = feeds_of(net, data, seed)
     if not wanted:
         return Ranges({}, samples, data is None)
     with tempfile.TemporaryDirectory(prefix="pimc-") as folder:
@@ -85,10 +85,13 @@ def calibrate(
     return Ranges(limits, samples, data is None)
 
 
-def _feeds(
+def feeds_of(
     net: Net, data: Mapping[str, Array] | None, seed: int
 ) -> tuple[Iterator[dict[str, Array]], int]:
-    """One feed (batch 1) after the other, and their number."""
+    """One feed (batch 1) after the other, and their number.
+
+    data: an array [samples, ...] per input; None draws noise. Raises PimError F220.
+    """
     shapes = {port.name: net.shapes[port.tensor] for port in net.inputs}
     samples = _random_samples(shapes) if data is None else _checked_samples(net, data, shapes)
     random = np.random.default_rng(seed)

@@ -53,7 +53,7 @@ def common_ranges(
     if not any(each.unknown for each in plans):
         return {}
     own: list[Limits] = []
-    for each, data in zip(plans, _sorted_sets(plans, calibration), strict=True):
+    for each, data in zip(plans, sorted_sets(plans, calibration), strict=True):
         own.append({})
         if each.unknown and (data is not None or not calibration):
             found = calibrate(each.net, each.unknown, data, method, seed)
@@ -82,10 +82,15 @@ def _raised(each: Planned, own: Limits, common: Limits) -> Limits:
     return own | {name: limit for name, limit in raised.items() if limit != common[name]}
 
 
-def _sorted_sets(
+def sorted_sets(
     plans: Sequence[Planned], calibration: Sequence[Mapping[str, Array]]
 ) -> list[Mapping[str, Array] | None]:
-    """The samples of each shape, None where there are none; sets of one shape are joined."""
+    """The samples of each shape, None where there are none or nothing is unknown.
+
+    Sets of one shape are joined. Raises PimError F220 for samples of no shape.
+    """
+    if not any(each.unknown for each in plans):
+        return [None] * len(plans)
     sets: list[list[Mapping[str, Array]]] = [[] for _ in plans]
     for data in calibration:
         fitting = [at for at, each in enumerate(plans) if _fits(each.net, data)]
