@@ -195,7 +195,7 @@ def macs_of(net: Net, op: Op) -> int:
     if op.op_type in KINDS and not op.domain:
         return _recurrent_macs(net, op)
     kind, place = _PRODUCTS.get(op.op_type, ("", 0))
-    shapes = [net.shapes.get(name) for name in (op.inputs[0], op.input(place), op.output)]
+    shapes = [net.shapes.get(name) for name in (op.input(0), op.input(place), op.output)]
     if not kind or None in shapes:
         return 0
     given, weights, result = (shape or () for shape in shapes)

@@ -41,3 +41,14 @@ def test_a_shape_that_holds_all_images_behind_a_1_joins_them() -> None:
     """Three images of 15 elements become one of 45, which no single image is."""
     shape = np.array([1, 3, 5, 3])
     check(make("(float[3,3,5,1] x) => (float[A,B,C,D] y)", "y = Reshape(x, s)", s=shape))
+
+
+def test_an_output_of_whole_numbers_that_are_constants_is_refused() -> None:
+    """The host would make them by operators without inputs."""
+    model = make(
+        "(float[2,3,4,1] x) => (int64[A] t, float[B,C,D,E] y)",
+        "s = Shape(x) a = Slice(s, c0, c1) t = Concat<axis=0>(a, c2) y = Expand(x, s)",
+        opset=10, c0=np.array([0]), c1=np.array([2]), c2=np.array([1, 1]),
+    )  # fmt: skip
+    with pytest.raises(PimError, match="F214"):
+        pimc.compile(model)
