@@ -16,6 +16,7 @@ from pimc.frontend.batch import spread_batch
 from pimc.frontend.bound import with_bound
 from pimc.frontend.calibrate import Method
 from pimc.frontend.emit.reference import write_reference
+from pimc.frontend.entries import enter_numbers
 from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
 from pimc.frontend.grids import warn_of_grids
@@ -239,6 +240,7 @@ def _annotated(normalized: Normalized) -> Net:
         net.notes.add(note)
     fold_constants(net)
     annotate(net)
+    enter_numbers(net)
     fold_constants(net)
     spell_masks(net)
     expand(net)

@@ -87,6 +87,15 @@ def is_lookup(net: Net, op: Op) -> bool:
     return is_gather and op.inputs[1] in net.numbers
 
 
+def is_entry(net: Net, op: Op) -> bool:
+    """Whether an operator makes quantities or truth values of an input's whole numbers."""
+    if op.domain or op.input(0) not in net.numbers:
+        return False
+    if op.op_type == "Cast":
+        return op.attributes["to"] in (onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL)
+    return op.op_type in COMPARISONS and net.is_constant(op.inputs[1])
+
+
 def step_outputs(net: Net, step: Step) -> tuple[str, ...]:
     """The tensors that a step makes and that are held in 8 bits."""
     if isinstance(step, Region):
@@ -121,6 +130,8 @@ def _roots(net: Net, held: set[str]) -> dict[str, str]:
     axes: dict[str, int | None] = {}  # along which axis the constants of a result vary
     for op in net.ops:
         if op.op_type not in ELEMENTWISE or op.domain or any(op.outputs[1:]):
+            continue
+        if is_entry(net, op):
             continue
         inputs = [name for name in used_inputs(op) if not net.is_constant(name)]
         inner = [name for name in inputs if name not in held]

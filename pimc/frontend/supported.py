@@ -25,6 +25,7 @@ from pimc.frontend.regions import (
     Region,
     Step,
     is_bool,
+    is_entry,
     is_lookup,
 )
 
@@ -196,7 +197,7 @@ def refusals(net: Net, steps: Sequence[Step], with_followers: bool = False) -> l
 def _follower(net: Net, op: Op, region: Region | None) -> tuple[str, str, str | None] | None:
     """Why an operator has to go where its neighbours are: they hold numbers, not quantities."""
     border = (region.root, region.output) if region else (*used_inputs(op), *op.outputs)
-    if is_lookup(net, op):
+    if is_lookup(net, op) or is_entry(net, op):
         border = op.outputs
     outside = net.numbers | net.raw | net.output_tensors()
     for name in border:
@@ -251,7 +252,9 @@ def _refusal(
     if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
-    reason = None if is_in_region else _why_no_floats(net, op) or rule.check(net, op)
+    reason = None
+    if not is_in_region and not is_entry(net, op):
+        reason = _why_no_floats(net, op) or rule.check(net, op)
     return ("F211", reason, None) if reason else None
 
 
@@ -270,12 +273,12 @@ def _is_restored(net: Net, op: Op) -> bool:
 
 
 def _check_numbers(net: Net, port: Port, findings: Findings) -> None:
-    """Whole numbers of 32 or 64 bits may only pick the rows of constants."""
+    """Whole numbers may only pick the rows of constants, or become quantities or truth values."""
     at = Location(node=f"input `{port.name}`")
     others = [
         op
         for op in net.ops
-        if port.tensor in op.inputs and not is_lookup(net, op) and not is_host(op)
+        if port.tensor in op.inputs and not (is_host(op) or is_lookup(net, op) or is_entry(net, op))
     ]
     if others or port.tensor in net.output_tensors():
         users = ", ".join(f"{op.op_type} `{op.name}`" for op in others) or "the outputs"
@@ -283,7 +286,8 @@ def _check_numbers(net: Net, port: Port, findings: Findings) -> None:
             "F214",
             f"input `{port.name}` has elements of type "
             f"{onnx.TensorProto.DataType.Name(port.elem_type).lower()}, which may only pick rows "
-            f"of a constant by Gather; it is used by {users}",
+            "of a constant by Gather, become floats or truth values by Cast, or be compared with "
+            f"a constant; it is used by {users}",
             at,
         )
 

@@ -112,8 +112,8 @@ def _real(graph: Graph, name: str, x: Ints) -> Floats:
     value = graph.values[name]
     if value.dtype == "f32":
         return x.astype(F32)
-    assert value.scale is not None
-    return (x.astype(np.int32) - value.zero).astype(F32) * F32(value.scale)
+    assert value.scale is not None or value.dtype == "s32"  # whole numbers are what they are
+    return (x.astype(np.int32) - value.zero).astype(F32) * F32(value.scale or 1.0)
 
 
 def _quantized(real: Floats, value: Value) -> Ints:

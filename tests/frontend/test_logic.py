@@ -148,3 +148,39 @@ def test_truth_values_cross_to_the_host_and_back() -> None:
     places = {entry["op_type"] for entry in program.report["placement"]["on_host"]}
     assert places == {"Cast", "CumSum", "Greater"}
     assert any(isinstance(i, Select) for core in program.program.cores for i in walk(core.body))
+
+
+ENTRIES = {
+    "a mask of numbers": ("int64", "f = Cast<to=1>(t) o = Sub(one, f) y = Add(x, o)"),
+    "moved before": ("int64", "u = Unsqueeze(t, at) f = Cast<to=1>(u) y = Mul(z, f)"),
+    "compared with a number": ("int64", "c = Equal(t, pad) y = Where(c, x, one)"),
+    "compared with none": ("int32", "c = Greater(t, none) y = Where(c, x, one)"),
+    "compared with a negative number": ("int64", "c = Less(t, low) y = Where(c, x, one)"),
+    "as truth values": ("int64", "c = Cast<to=9>(t) n = Not(c) y = Where(n, x, one)"),
+    "truth values": ("bool", "y = Where(t, x, one)"),
+    "truth values moved": ("bool", "u = Unsqueeze(t, at) n = Not(u) y = Where(n, z, one)"),
+    "truth values as floats": ("bool", "f = Cast<to=1>(t) y = Mul(x, f)"),
+    "truth values combined": ("bool", "c = Greater(x, one) d = And(c, t) y = Where(d, x, one)"),
+}
+
+
+@pytest.mark.parametrize("case", ENTRIES)
+def test_numbers_and_truth_values_of_inputs_enter_the_chip(case: str) -> None:
+    kind, body = ENTRIES[case]
+    rank = "N,4,1,5" if "z" in body else "N,4,5"
+    signature = f"(float[N,4,5] x, float[N,4,1,5] z, {kind}[N,4,5] t) => (float[{rank}] y)"
+    whole = "int32" if kind == "int32" else "int64"
+    constants = {"none": np.array(0, whole), "pad": np.array(30522), "low": np.array(-7)}
+    constants |= {"one": np.float32(0.6), "at": np.array([2])}
+    model = make(signature, body, **constants)
+    numbers = [-8, -7, -6, -1, 0, 1, 30521, 30522, 30523] if "compared" in case else [0, 1]
+    feeds = {
+        "x": weights(5, 4, 5, scale=1),
+        "z": weights(5, 4, 1, 5, scale=1),
+        "t": np.random.default_rng(0).choice(numbers, (5, 4, 5)).astype(kind),
+    }
+    imported = check_model(model, feeds=feeds)
+    assert not imported.on_host
+    wanted, found = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
+    share = 0.02 if case == "truth values combined" else 0
+    assert np.mean(np.abs(wanted - found) > 0.05) <= share

@@ -14,8 +14,8 @@ import onnx
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.vector import emit_binary, emit_region, operand
-from pimc.frontend.net import Op, QParams
-from pimc.frontend.regions import Region
+from pimc.frontend.net import Op, QParams, Quantized
+from pimc.frontend.regions import Region, is_bool
 
 # of the difference between two tensors in float32: 0 only where they are equal, and far from
 # overflow, for scales from 2^-75 to 2^18
@@ -23,11 +23,31 @@ SIGN = QParams(np.float32(2.0**-100), 0)
 _SMALLER_OR_LARGER = {"And": "Min", "Or": "Max"}
 
 
+def emit_entry(build: Builder, op: Op) -> None:
+    """Floats or truth values of an input's whole numbers, which float32 holds below 2^24."""
+    source = op.inputs[0]
+    if op.op_type == "Cast" and (is_bool(build.net, source) or not is_bool(build.net, op.output)):
+        real = build.unique(f"{op.output}_real")
+        build.node("Cast", [build.ints[source]], [real], op.name, to=onnx.TensorProto.FLOAT)
+        build.quantize(real, op.output, f"{op.name}/quantize")
+        return
+    value = 0 if op.op_type == "Cast" else int(build.net.constant(op.inputs[1]).reshape(()))
+    limit = build.net.fresh(f"{op.output}_limit")
+    sign, scale = np.array(np.sign(value), np.int8), np.array(abs(value) or 1, np.float32)
+    build.net.quantized[limit] = Quantized(sign, scale, np.array(0, np.int8))
+    build.net.shapes[limit] = ()
+    _emit_by_sign(build, replace(op, inputs=(source, limit)))
+
+
 def emit_logic(build: Builder, op: Op) -> None:
     """A comparison, And, Or or Xor of two tensors, or of a tensor and a constant of its shape."""
     if op.op_type in _SMALLER_OR_LARGER:
         emit_binary(build, replace(op, op_type=_SMALLER_OR_LARGER[op.op_type]))
-        return
+    else:
+        _emit_by_sign(build, op)
+
+
+def _emit_by_sign(build: Builder, op: Op) -> None:
     net = build.net
     difference, none = net.fresh(f"{op.output}_difference"), net.fresh(f"{op.output}_none")
     net.add_like(difference, op.output)
@@ -40,8 +60,8 @@ def emit_logic(build: Builder, op: Op) -> None:
 
 
 def _by_sign(build: Builder, op: Op, difference: str, none: str) -> list[Op]:
-    """What the difference of two operands says; truth values that differ are exclusive."""
-    if op.op_type != "Xor":
+    """What the difference of two operands says; Xor, and a Cast to truth values, that it is one."""
+    if op.op_type not in ("Cast", "Xor"):
         return [replace(op, inputs=(difference, none))]
     same = build.net.fresh(f"{op.output}_same")
     return [

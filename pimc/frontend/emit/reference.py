@@ -9,7 +9,7 @@ import onnx
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.host import emit_host
-from pimc.frontend.emit.logic import emit_logic, emit_where
+from pimc.frontend.emit.logic import emit_entry, emit_logic, emit_where
 from pimc.frontend.emit.matrix import emit_conv, emit_gemm, emit_matmul
 from pimc.frontend.emit.moves import emit_concat, emit_move
 from pimc.frontend.emit.normalize import (
@@ -32,7 +32,7 @@ from pimc.frontend.islands import is_float
 from pimc.frontend.net import INT_NAMES, Net, Op, Port, QParams
 from pimc.frontend.partitions import is_host
 from pimc.frontend.recurrent import KINDS
-from pimc.frontend.regions import LOGIC, MOVES, SAME_TYPE, Region, Step
+from pimc.frontend.regions import LOGIC, MOVES, SAME_TYPE, Region, Step, is_entry
 
 _LAYERS: dict[str, Callable[[Builder, Op, bool], None]] = {
     "Conv": emit_conv,
@@ -133,7 +133,9 @@ def _emit(build: Builder, op: Op, per_channel: bool) -> None:
             net.batched.add(typed)
         build.qparams[typed] = wanted.retyped(held.dtype)
         target = replace(op, outputs=(typed,))
-    if op.op_type in _LAYERS:
+    if is_entry(net, op):
+        emit_entry(build, target)
+    elif op.op_type in _LAYERS:
         _LAYERS[op.op_type](build, target, per_channel)
     else:
         _OTHERS[op.op_type](build, target)

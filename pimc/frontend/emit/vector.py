@@ -14,6 +14,8 @@ from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, Array, Op, QParams, Quantized
 from pimc.frontend.regions import BINARY, Region
 
+_FLOAT = onnx.TensorProto.FLOAT
+
 
 def emit_region(build: Builder, region: Region) -> None:
     """DequantizeLinear, float operators, QuantizeLinear; nothing where saturation did it."""
@@ -120,6 +122,10 @@ def operand(build: Builder, op: Op, name: str, is_ready: bool) -> str:
     net = build.net
     if net.is_constant(name):
         return _constant_operand(build, op, name)
+    if name in net.numbers:  # an input's
+        real = build.unique(f"{name}_real")
+        build.node("Cast", [build.ints[name]], [real], f"{op.name}/{name}", to=_FLOAT)
+        return real
     if is_ready:
         return build.real(name, op.name)
     target = np.array(net.shapes[op.output], np.int64)

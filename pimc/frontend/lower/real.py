@@ -200,6 +200,8 @@ def is_operand(state: State, model: ReferenceModel, real: str) -> bool:
     if real in state.infos or model.is_constant(real):
         return True
     node = model.makers.get(_behind_sum(model, real))
+    if node is not None and node.op_type == "Cast":  # of an input's whole numbers
+        return node.input[0] in state.infos and state.infos[node.input[0]].dtype == "s32"
     return node is not None and node.op_type == "DequantizeLinear"
 
 

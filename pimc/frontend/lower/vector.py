@@ -5,11 +5,12 @@ from __future__ import annotations
 import onnx
 
 from isa.diagnostics import Diagnostic, Location, PimError
-from passes.graph import LutNode
+from passes.graph import BinaryNode, LutNode
 from pimc.frontend.lower.choice import lower_choice
 from pimc.frontend.lower.matrix import lower_computed_product
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.normalize import NORMALIZATIONS
+from pimc.frontend.lower.operands import operand
 from pimc.frontend.lower.pool import lower_window_sum
 from pimc.frontend.lower.real import (
     BINARY,
@@ -122,6 +123,8 @@ def lower_quantize(
         (lower_window_sum if is_pool else lower_computed_product)(state, model, quantize, sums)
     elif maker.op_type == "Where":
         lower_choice(state, model, quantize, maker)
+    elif maker.op_type == "Cast" and maker.input[0] in state.infos:
+        _lower_entry(state, model, maker, output, y)
     elif maker.op_type == "Cast":
         lower_rounded(state, model, maker, output, y)
     elif maker.op_type in NORMALIZATIONS:
@@ -174,3 +177,14 @@ def _lower_table(
     is_quantized = region.nodes[-1].op_type == "QuantizeLinear" and len(region.nodes) > 2
     last = region.nodes[-2 if is_quantized else -1]
     state.nodes.append(LutNode(last.name, (source,), name, table))
+
+
+def _lower_entry(
+    state: State, model: ReferenceModel, cast: onnx.NodeProto, output: str, y: QParams
+) -> None:
+    """Whole numbers of an input in 8 bits: the larger of a number and itself changes the type."""
+    axis = state.default_axis(cast.input[0])
+    rank = len(state.infos[cast.input[0]].shape)
+    source = operand(state, model, cast, axis - rank)
+    name = state.make(output, axis, y)
+    state.nodes.append(BinaryNode(cast.name, (source, source), name, "max"))
