@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from pimc.frontend.net import Net, Op
-from pimc.frontend.regions import COMPARISONS, MOVES, is_lookup
+from pimc.frontend.regions import COMPARISONS, MOVES, RESHAPES, is_lookup
 
 _FLOAT, _BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
 _READS_TRUTH = frozenset(("And", "Not", "Or", "Where", "Xor"))
@@ -36,8 +37,15 @@ def _leaves(net: Net, tensor: str, path: _Path) -> Iterator[tuple[_Path, Op]]:
         is_move = op.op_type in MOVES and not is_lookup(net, op) and op.inputs[0] == tensor
         if is_move and len(op.outputs) == 1 and all(map(net.is_constant, op.inputs[1:])):
             yield from _leaves(net, op.output, (*path, op))
-        elif _is_leaf(net, op, tensor):
+        elif _is_leaf(net, op, tensor) or (path and _is_lookup_behind(net, op, tensor, path)):
             yield path, op
+
+
+def _is_lookup_behind(net: Net, op: Op, tensor: str, path: _Path) -> bool:
+    """Whether an operator takes rows of a constant by numbers that were only reshaped."""
+    is_rows = op.op_type == "Gather" and op.input(1) == tensor and net.is_constant(op.inputs[0])
+    is_rows &= int(op.attributes.get("axis", 0)) == 0
+    return is_rows and all(move.op_type in RESHAPES for move in path)
 
 
 def _is_leaf(net: Net, op: Op, tensor: str) -> bool:
@@ -54,6 +62,9 @@ def _is_leaf(net: Net, op: Op, tensor: str) -> bool:
 def _enter(net: Net, source: str, path: _Path, leaf: Op) -> None:
     """Do what the leaf does before the path; a reader of truth values reads them behind it."""
     at = net.ops.index(leaf)
+    if leaf.op_type == "Gather":
+        net.ops[at : at + 1] = _looked_up(net, source, leaf)
+        return
     reads = leaf.op_type in _READS_TRUTH
     kind = _BOOL if reads else net.types[leaf.output]
     result = net.fresh(f"{leaf.output}_entry") if path or reads else leaf.output
@@ -73,3 +84,16 @@ def _enter(net: Net, source: str, path: _Path, leaf: Op) -> None:
         last = path[-1].output if path else source
         ops.append(replace(leaf, inputs=tuple(name if n == last else n for n in leaf.inputs)))
     net.ops[at : at + 1] = ops
+
+
+def _looked_up(net: Net, source: str, leaf: Op) -> list[Op]:
+    """The rows by the numbers as they come, then in the shape that these were given."""
+    shape, wide = net.shapes[leaf.output], net.fresh(f"{leaf.output}_rows")
+    target = net.fresh(f"{leaf.output}_shape")
+    net.constants[target], net.shapes[target] = np.array(shape, np.int64), (len(shape),)
+    net.shapes[wide] = (*net.shapes[source], *net.shapes[leaf.inputs[0]][1:])
+    net.types[wide] = net.types[leaf.output]
+    return [
+        replace(leaf, inputs=(leaf.inputs[0], source), outputs=(wide,)),
+        Op(f"{leaf.name}/shape", "Reshape", (wide, target), leaf.outputs),
+    ]

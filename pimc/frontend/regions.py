@@ -33,6 +33,7 @@ MOVES = frozenset(
 )
 # operators that onnxruntime computes only from a type of integers to the same type
 SAME_TYPE = frozenset(("Conv", "Gemm", "MatMul", "GlobalAveragePool", "ReduceMean"))
+RESHAPES = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 PASSING = MOVES | {"MaxPool", "GlobalMaxPool", "ReduceMax"}
 
 

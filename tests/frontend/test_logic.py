@@ -150,6 +150,16 @@ def test_truth_values_cross_to_the_host_and_back() -> None:
     assert any(isinstance(i, Select) for core in program.program.cores for i in walk(core.body))
 
 
+def test_reshaped_numbers_pick_the_same_rows() -> None:
+    body = "r = Reshape(t, shape) e = Gather(table, r) y = MatMul(e, w)"
+    constants = {"shape": np.array([-1, 5, 1]), "table": weights(11, 6), "w": weights(6, 4)}
+    model = make("(int64[N,5] t) => (float[N,5,1,4] y)", body, **constants)
+    numbers = np.random.default_rng(0).integers(0, 11, (3, 5))
+    imported = check_model(model, feeds={"t": numbers})
+    assert not imported.on_host
+    assert_near(model, imported)
+
+
 ENTRIES = {
     "a mask of numbers": ("int64", "f = Cast<to=1>(t) o = Sub(one, f) y = Add(x, o)"),
     "moved before": ("int64", "u = Unsqueeze(t, at) f = Cast<to=1>(u) y = Mul(z, f)"),

@@ -6,9 +6,7 @@ import numpy as np
 
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, IntArray, Op, QParams
-from pimc.frontend.regions import is_lookup
-
-_RESHAPES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
+from pimc.frontend.regions import RESHAPES, is_lookup
 
 
 def emit_move(build: Builder, op: Op) -> None:
@@ -57,7 +55,7 @@ def _raw(build: Builder, name: str, held: QParams) -> str:
 
 def _write(build: Builder, op: Op, source: str, held: QParams | None, outputs: list[str]) -> None:
     net = build.net
-    if op.op_type in _RESHAPES:
+    if op.op_type in RESHAPES:
         shape = build.target_shape(op.outputs[0])
         build.node("Reshape", [source, shape], outputs, op.name)
         return
