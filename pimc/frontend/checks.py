@@ -30,24 +30,24 @@ MAX_FAN_IN = (2**31 - 1) // (255 * 128)  # more products could exceed 32 bits
 
 
 def check_conv(net: Net, op: Op) -> str | None:
-    """Constant weights, one or two spatial axes."""
-    reason = _constant_weights(net, op) or _images(net, op)
+    """Constant weights, one or two spatial axes; `expand` has made two of three."""
+    reason = _constant_weights(net, op) or _images(net, op) or _window_attributes(op)
     if reason:
         return reason
     weights = net.shapes[op.inputs[1]]
     if len(weights) not in (3, 4):
-        return f"it has {len(weights) - 2} spatial axes; 1 and 2 are supported"
+        return f"it has {len(weights) - 2} spatial axes; 1 to 3 are supported"
     channels = weights[1] * int(op.attributes.get("group", 1))
     if channels != net.shapes[op.inputs[0]][1]:
         return f"its input has {net.shapes[op.inputs[0]][1]} channels, its weights {channels}"
-    return _fan_in(int(np.prod(weights[1:]))) or _window_attributes(op)
+    return _fan_in(int(np.prod(weights[1:])))
 
 
 def check_conv_transpose(net: Net, op: Op) -> str | None:
     """Asked only of those that did not become convolutions (`expand`)."""
     axes = len(net.shapes[op.inputs[0]]) - 2
-    if axes not in (1, 2):
-        return f"it has {axes} spatial axes; 1 and 2 are supported"
+    if axes not in (1, 2, 3):
+        return f"it has {axes} spatial axes; 1 to 3 are supported"
     return _constant_weights(net, op) or "its quantized weights cannot be rearranged"
 
 
@@ -118,13 +118,14 @@ def _product_weights(net: Net, op: Op) -> str | None:
 
 
 def check_pool(net: Net, op: Op) -> str | None:
-    """One or two spatial axes."""
+    """One or two spatial axes; `expand` has made two of three."""
     if len([name for name in op.outputs if name]) > 1:
         return "its second output, the indices of the maxima, is not supported"
     axes = len(net.shapes[op.inputs[0]]) - 2
-    if axes not in (1, 2):
-        return f"it has {axes} spatial axes; 1 and 2 are supported"
-    return _images(net, op) or _window_attributes(op) or _ceil_mode(net, op)
+    if axes not in (1, 2, 3):
+        return f"it has {axes} spatial axes; 1 to 3 are supported"
+    reason = _images(net, op) or _window_attributes(op) or _ceil_mode(net, op)
+    return reason or ("its windows over three axes have ceil_mode=1" if axes == 3 else None)
 
 
 def _ceil_mode(net: Net, op: Op) -> str | None:

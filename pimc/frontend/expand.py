@@ -1,8 +1,8 @@
 """Expand: operators written exactly as simpler ones, which the machine has.
 
 A reduction over any axes becomes a global pool over their product, a norm the root of a reduction;
-a product with constant rows in front is turned around. `arithmetic`, `norms`, `upsample` and
-`recurrent` hold further rewrites.
+a product with constant rows in front is turned around. `arithmetic`, `norms`, `upsample`,
+`volumes` and `recurrent` hold further rewrites.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pimc.frontend.net import Net, Op
 from pimc.frontend.norms import flat_layer_norm, gather_norms, mean_variance, one_image
 from pimc.frontend.recurrent import write_recurrent
 from pimc.frontend.upsample import conv_transpose, interpolate
+from pimc.frontend.volumes import global_pool, reduced_volume, volume_conv, volume_pool
 from pimc.frontend.writer import Writer
 
 _FLOAT = onnx.TensorProto.FLOAT
@@ -54,6 +55,8 @@ def _reduction(write: Writer) -> list[Op] | None:
     net, op, shape = write.net, write.op, write.shape()
     axes = reduced_axes(op, net)
     is_pool = op.op_type in ("ReduceMean", "ReduceMax") and spatial_axes(op, net)
+    if is_pool and len(shape) == 5:
+        return reduced_volume(write)
     if axes is None or is_pool or not axes or 0 in axes:
         return None
     kept = [axis for axis in range(1, len(shape)) if axis not in axes]
@@ -151,6 +154,7 @@ def _layer_norm(write: Writer) -> list[Op] | None:
 
 
 _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
+    "Conv": volume_conv,
     "ConvTranspose": conv_transpose,
     "CumSum": arithmetic.running_sum,
     "LayerNormalization": _layer_norm,
@@ -163,6 +167,8 @@ _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "Resize": interpolate,
     "Trilu": arithmetic.triangle,
     "Where": arithmetic.choice,
+    **dict.fromkeys(("AveragePool", "MaxPool"), volume_pool),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), one_image),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceSumSquare"), _norm),
     **dict.fromkeys(_POOLS, _reduction),

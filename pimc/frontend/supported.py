@@ -44,8 +44,8 @@ class Rule:
     check: checks.Check
 
 
-_MATRIX = Rule("crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv)
-_POOL = Rule("pool", "1-D and 2-D", checks.check_pool)
+_MATRIX = Rule("crossbar", "constant weights, 1-D to 3-D, any groups", checks.check_conv)
+_POOL = Rule("pool", "1-D to 3-D", checks.check_pool)
 _REDUCTION = Rule("pool", "over any axes but the batch", checks.check_reduction)
 _MOVE = Rule("movement", "indices known at compile time", checks.check_move)
 _TABLE = Rule("table", "a function of one tensor, with constants", checks.check_elementwise)
@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(sorted(MOVES), _MOVE),
     "Conv": _MATRIX,
     "ConvTranspose": Rule(
-        "crossbar", "constant weights, 1-D and 2-D, any groups", checks.check_conv_transpose
+        "crossbar", "constant weights, 1-D to 3-D, any groups", checks.check_conv_transpose
     ),
     "Gemm": Rule("crossbar", "constant weights, transA=0", checks.check_gemm),
     "MatMul": Rule("crossbar", "one constant operand; vector if none is", checks.check_matmul),

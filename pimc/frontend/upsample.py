@@ -31,7 +31,7 @@ def conv_transpose(write: Writer) -> list[Op] | None:
     if weights is None and op.inputs[1] not in net.constants:
         return None
     bias = net.constant(op.input(2)) if net.is_constant(op.input(2)) else None
-    if (op.input(2) and bias is None) or len(write.shape()) not in (3, 4):
+    if (op.input(2) and bias is None) or len(write.shape()) not in (3, 4, 5):
         return None
     sizes, outputs = write.shape()[2:], net.shapes[op.output][2:]
     axes = len(sizes)
@@ -150,7 +150,7 @@ def interpolate(write: Writer) -> list[Op] | None:
     shape, result = write.shape(), net.shapes[op.output]
     if op.attributes.get("mode") != "linear" or op.attributes.get("antialias"):
         return None
-    if len(shape) not in (3, 4) or shape[:2] != result[:2]:
+    if len(shape) not in (3, 4, 5) or shape[:2] != result[:2]:
         return None
     if any(name and not net.is_constant(name) for name in op.inputs[1:]):
         return None

@@ -1,4 +1,4 @@
-"""The converted models of the onnx package: exact, or refused for a reason that is listed here."""
+"""The converted models of the onnx package: all on the chip, and exact."""
 
 from __future__ import annotations
 
@@ -10,29 +10,17 @@ import pytest
 from frontend.makers import weights
 from frontend.oracle import differences, random_feeds, run_onnx
 
-from isa.diagnostics import PimError
 from passes.graph import LrnNode
 from pimc.frontend.build import FrontendOptions, import_model
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "pytorch-converted"
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
-REFUSED = {
-    "Conv3d": "it has 3 spatial axes",
-    "Pool3d": "it has 3 spatial axes",
-}
-
 CHIP_ALONE = FrontendOptions(use_host=False)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_converted_models_are_exact_or_refused(case: str) -> None:
+def test_converted_models_are_exact(case: str) -> None:
     model = onnx.load(FOLDER / case / "model.onnx")
-    reason = next((text for part, text in REFUSED.items() if part in case), None)
-    if reason is not None:
-        with pytest.raises(PimError) as caught:
-            import_model(model, None, CHIP_ALONE)
-        assert any(reason in diagnostic.message for diagnostic in caught.value.diagnostics)
-        return
     feeds = random_feeds(model, 3, 0)
     found = import_model(model, None, CHIP_ALONE)
     values = found.graph.values

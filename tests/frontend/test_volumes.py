@@ -1,0 +1,101 @@
+"""Convolutions and pools over three axes: exact on the grid, and near the float model."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend.makers import make, weights
+from frontend.oracle import check_model, random_feeds, run_onnx
+
+import pimc
+from passes.graph import MatrixNode
+from pimc.frontend.build import Imported
+
+VOLUME = "(float[N,4,5,7,6] x) => (float[N,C,D,H,W] y)"
+CONVOLUTIONS = {
+    "1x1x1": ("", (6, 4, 1, 1, 1)),
+    "3x3x3": ("", (6, 4, 3, 3, 3)),
+    "3x3x3 same": ("<pads=[1,1,1,1,1,1]>", (6, 4, 3, 3, 3)),
+    "3x1x1": ("<pads=[1,0,0,1,0,0]>", (6, 4, 3, 1, 1)),
+    "1x3x3": ("<pads=[0,1,1,0,1,1]>", (6, 4, 1, 3, 3)),
+    "stride 2": ("<strides=[2,2,2], pads=[1,1,1,1,1,1]>", (6, 4, 3, 3, 3)),
+    "more stride than kernel": ("<strides=[2,3,1]>", (6, 4, 1, 2, 2)),
+    "dilated": ("<dilations=[2,3,1], pads=[0,1,2,2,0,1]>", (6, 4, 2, 2, 3)),
+    "groups": ("<group=2, pads=[1,1,1,1,1,1]>", (6, 2, 3, 3, 3)),
+    "depthwise": ("<group=4>", (4, 1, 2, 3, 3)),
+    "the whole depth": ("", (6, 4, 5, 2, 2)),
+    "SAME_UPPER": ('<auto_pad="SAME_UPPER", strides=[2,2,2]>', (6, 4, 2, 3, 4)),
+}
+POOLS = {
+    "2x2x2": "<kernel_shape=[2,2,2], strides=[2,2,2]>",
+    "apart": "<kernel_shape=[1,7,2], strides=[1,7,2]>",
+    "overlapping": "<kernel_shape=[3,3,3], strides=[1,2,1], pads=[1,1,1,1,1,1]>",
+    "the depth alone": "<kernel_shape=[3,1,1], strides=[2,1,1], pads=[1,0,0,1,0,0]>",
+    "planes alone": "<kernel_shape=[1,2,3]>",
+}
+
+
+def _check(model: onnx.ModelProto, sqnr_db: float = 30, images: int = 2) -> Imported:
+    """On the chip, equal to onnxruntime on the reference, and near the float model."""
+    imported = check_model(model, images=images)
+    assert not imported.on_host
+    feeds = random_feeds(model, images, 0)
+    wanted = run_onnx(model, feeds)["y"]
+    noise = run_onnx(imported.reference, feeds)["y"] - wanted
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > sqnr_db
+    return imported
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_a_convolution_of_volumes_is_one_layer(case: str) -> None:
+    attributes, shape = CONVOLUTIONS[case]
+    constants = {"w": weights(*shape), "b": weights(shape[0])}
+    imported = _check(make(VOLUME, f"y = Conv{attributes}(x, w, b)", **constants))
+    assert sum(isinstance(node, MatrixNode) for node in imported.graph.nodes) == 1
+
+
+@pytest.mark.parametrize("counts", [0, 1])
+@pytest.mark.parametrize("case", POOLS)
+def test_averages_of_volumes(case: str, counts: int) -> None:
+    attributes = POOLS[case].replace(">", f", count_include_pad={counts}>")
+    _check(make(VOLUME, f"y = AveragePool{attributes}(x)", opset=19), sqnr_db=25)
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_maxima_of_volumes(case: str) -> None:
+    _check(make(VOLUME, f"y = MaxPool{POOLS[case]}(x)"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = GlobalAveragePool(x)",
+        "y = GlobalMaxPool(x)",
+        "y = ReduceMean<axes=[2,3,4], keepdims=1>(x)",
+        "y = ReduceMax<axes=[4,2,3], keepdims=1>(x)",
+    ],
+)
+def test_all_places_of_a_volume(body: str) -> None:
+    _check(make("(float[N,4,5,7,6] x) => (float[N,4,1,1,1] y)", body), sqnr_db=20)
+
+
+def test_more_places_of_a_volume() -> None:
+    body = 'c = ConvTranspose<strides=[2,2,2]>(x, w) y = Resize<mode="linear">(c, , scales)'
+    constants = {"w": weights(4, 3, 2, 2, 2), "scales": np.float32([1, 1, 1, 2, 2])}
+    _check(make("(float[N,4,2,3,3] x) => (float[N,3,4,12,12] y)", body, **constants), sqnr_db=25)
+
+
+def test_a_network_of_volumes_runs_on_the_machine() -> None:
+    model = make(
+        "(float[N,2,6,9,8] x) => (float[N,10] y)",
+        "c = Conv<pads=[1,1,1,1,1,1]>(x, w) r = Relu(c) "
+        "p = MaxPool<kernel_shape=[2,2,2], strides=[2,2,2]>(r) d = Conv(p, v) "
+        "g = GlobalAveragePool(d) f = Flatten(g) y = Gemm(f, h)",
+        w=weights(8, 2, 3, 3, 3),
+        v=weights(12, 8, 2, 2, 2),
+        h=weights(12, 10),
+    )
+    program = pimc.compile(model, calibration=random_feeds(model, 4, 0))
+    assert program.verify(random_feeds(model, 3, 1))["equal"]
+    assert "host " not in program.text()
