@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.catalog import Copy, Gather
+from isa.catalog import Copy, Fill, Gather
 from isa.operands import Region
 from isa.program import Shape, Statement
 from passes.draft import BufferDraft
@@ -38,7 +38,9 @@ def emit_gather(site: Site, node: MoveNode) -> None:
             early, late = source.arrivals(row)
             steps += early
             step += late
-        if mixed is None:
+        if (node.index[row] < 0).all():
+            step.append(Fill(out.box(), node.fill))
+        elif mixed is None:
             step.append(_picked(site, node, row, sources[0], out))
         else:
             step += _mixed(site, node, row, sources, mixed)
@@ -149,7 +151,7 @@ def _placed(
         index[own] = np.arange(low, low + len(own))
         low += len(own)
     table = site.tables.add(f"{node.name}.place", "s32", index)
-    return Gather(out.box(), mixed.box(channels=(0, max(1, low))), table, node.fill)
+    return Gather(out.box(), mixed.box(channels=(0, low)), table, node.fill)
 
 
 def _box_corner(index: Index, shape: Shape) -> tuple[int, int, int] | None:

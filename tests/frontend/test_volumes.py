@@ -99,3 +99,19 @@ def test_a_network_of_volumes_runs_on_the_machine() -> None:
     program = pimc.compile(model, calibration=random_feeds(model, 4, 0))
     assert program.verify(random_feeds(model, 3, 1))["equal"]
     assert "host " not in program.text()
+
+
+def test_rows_of_nothing_but_padding_come_from_no_source() -> None:
+    """Two tensors side by side, as a convolution of volumes joins them, and rows of zeros."""
+    model = make(
+        "(float[N,2,3,4] x, float[N,3,3,4] z) => (float[N,5,7,2] y)",
+        "r = Relu(x) s = Abs(z) c = Concat<axis=1>(s, r) e = Slice(c, none, four, three, two) "
+        "y = Pad(e, pads)",
+        none=np.array([0]),
+        two=np.array([2]),
+        three=np.array([3]),
+        four=np.array([4]),
+        pads=np.array([0, 0, 2, 0, 0, 0, 2, 0]),
+    )
+    program = pimc.compile(model, calibration=random_feeds(model, 4, 0))
+    assert program.verify(random_feeds(model, 3, 1))["equal"]
