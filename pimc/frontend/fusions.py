@@ -1,7 +1,7 @@
 """Fusions: operators that exporters write out, read back as the one operator they are.
 
-Older operator sets have no LayerNormalization. Written out, each of its steps would be rounded to
-8 bits, a variance among them.
+Older operator sets have no LayerNormalization, and onnxruntime writes out what it has no kernel
+for. Then each step would be rounded to 8 bits, a variance or an exponential among them.
 """
 
 from __future__ import annotations
@@ -108,8 +108,50 @@ class _Offset(pattern.RewriteRuleClassBase):  # type: ignore[misc]
         return moved
 
 
+class _Softmax(pattern.RewriteRuleClassBase):  # type: ignore[misc]
+    """exp(x) over its sum along one axis becomes one operator.
+
+    is_shifted: the maximum is taken off first, which changes no share.
+    """
+
+    def __init__(self, is_shifted: bool) -> None:
+        super().__init__(f"softmax_{'shifted' if is_shifted else 'plain'}")
+        self.is_shifted = is_shifted
+
+    def pattern(self, op: Any, x: Any, axes: Any, axes_too: Any) -> Any:
+        shifted = op.Sub(x, op.ReduceMax(x, axes, _outputs=["top"])) if self.is_shifted else x
+        powers = op.Exp(shifted)
+        return op.Div(powers, op.ReduceSum(powers, axes_too, _outputs=["total"]))
+
+    def check(self, context: Any, x: ir.Value, axes_too: ir.Value, total: ir.Value,
+              axes: ir.Value | None = None, top: ir.Value | None = None,
+              **_: Any) -> MatchResult:  # fmt: skip
+        result = MatchResult()
+        if x.shape is None:
+            return result.fail("its rank is not known", x)
+        over = _one_axis(axes_too, len(x.shape))
+        if over is None or (axes is not None and _one_axis(axes, len(x.shape)) != over):
+            return result.fail("it is not over one axis", axes_too)
+        for value in (total, top):
+            node = None if value is None else value.producer()
+            if node is not None and node.attributes.get_int("keepdims", 1) != 1:
+                return result.fail("its reduction loses the axis", value)
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, axes_too: ir.Value, **_: Any) -> ir.Value:
+        assert x.shape is not None
+        shares: ir.Value = op.Softmax(x, axis=_one_axis(axes_too, len(x.shape)))
+        return shares
+
+
 RULES: Final = pattern.RewriteRuleSet(
-    [_LayerNorm.rule(True), _LayerNorm.rule(False), _Gain.rule(), _Offset.rule()], commute=True
+    [
+        *(_LayerNorm.rule(divides) for divides in (True, False)),
+        _Gain.rule(),
+        _Offset.rule(),
+        *(_Softmax.rule(is_shifted) for is_shifted in (True, False)),
+    ],
+    commute=True,
 )
 
 
@@ -165,6 +207,11 @@ def _integers(value: ir.Value) -> list[int] | None:
     if value.const_value is None:
         return None
     return [int(number) for number in _array(value).reshape(-1)]
+
+
+def _one_axis(value: ir.Value, rank: int) -> int | None:
+    axes = _integers(value) or []
+    return axes[0] % rank if len(axes) == 1 else None
 
 
 def _number(value: ir.Value) -> float | None:

@@ -1,4 +1,4 @@
-"""Layer normalization that an exporter wrote out is read back as one operator."""
+"""Layer normalization and softmax that were written out are read back as one operator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from frontend.makers import make, weights
 from frontend.oracle import check_model, random_feeds, run_onnx
 
-from passes.graph import LayerNormNode
+from passes.graph import LayerNormNode, SoftmaxNode
 from pimc.frontend.build import Imported, import_model
 
 SIGNATURE = "(float[N,5,4,6] x) => (float[N,5,4,6] y)"
@@ -99,3 +99,30 @@ def test_a_factor_for_each_row_is_no_gain() -> None:
     imported = check_model(model)
     assert sum(isinstance(node, LayerNormNode) for node in imported.graph.nodes) == 1
     assert _sqnr_db(model, imported) > 30
+
+
+SHIFTED = "m = ReduceMax<axes=[{axis}]>(x) s = Sub(x, m) e = Exp(s) "
+TOTAL = "t = ReduceSum(e, over) y = Div(e, t)"
+
+
+@pytest.mark.parametrize(
+    ("body", "axis", "is_softmax"),
+    [
+        (SHIFTED + TOTAL, -1, True),
+        (SHIFTED + TOTAL, 2, True),
+        ("e = Exp(x) " + TOTAL, -1, True),
+        (SHIFTED + "t = ReduceSum(e, other) y = Div(e, t)", -1, True),  # of what is shifted
+        (SHIFTED + "f = Exp(x) t = ReduceSum(f, over) y = Div(e, t)", -1, False),
+    ],
+)
+def test_a_softmax_that_was_written_out_is_one(body: str, axis: int, is_softmax: bool) -> None:
+    model = make(
+        "(float[N,5,6] x) => (float[N,5,6] y)", body.format(axis=axis),
+        over=np.array([axis]), other=np.array([1]),
+    )  # fmt: skip
+    imported = import_model(model, random_feeds(model, 3, 0))
+    found = any(isinstance(node, SoftmaxNode) for node in imported.graph.nodes)
+    assert found == is_softmax
+    if is_softmax:
+        check_model(model)
+        assert imported.on_host == ()
