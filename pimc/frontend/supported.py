@@ -229,7 +229,7 @@ def _refusal(
     if op.op_type in QLINEAR or is_rest:
         return "F211", _QUANTIZED, None
     if op.domain == _LAYOUT:
-        return "F212", "its weights are laid out for one processor", _LAYOUT_HINT
+        return "F212", "its operands are laid out for one processor", _LAYOUT_HINT
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", _LIST_HINT
     if rule is None:
