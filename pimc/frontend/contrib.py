@@ -7,24 +7,22 @@ its place on the chip. What is not understood here stays as it is, and with it o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from isa.diagnostics import Findings
 from pimc.frontend.contrib_attention import ATTENTION
+from pimc.frontend.contrib_layout import spell_layouts
 from pimc.frontend.contrib_quantized import DYNAMIC, FEW_BITS, QUANTIZED, spell_dynamic
 from pimc.frontend.narrow import narrow
 from pimc.frontend.net import MICROSOFT
 from pimc.frontend.spelling import TO_FIRST, TO_LAST, WINDOW, Speller, Spelling
 
-_SIMPLE = ("HardSwish", "Relu", "Sigmoid", "Tanh")
-_PARAMETERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")}
-
 
 def spell_contrib(model: ir.Model) -> Findings:
     """Write out what can be, in place; what a user has to know about it."""
+    spell_layouts(model)
     counts = Counter({DYNAMIC: spell_dynamic(model)})
     for node in list(model.graph):
         speller = SPELLERS.get(node.op_type) if node.domain == MICROSOFT else None
@@ -58,39 +56,9 @@ def spell_contrib(model: ir.Model) -> Findings:
     return notes
 
 
-# ---------------------------------------------------------------------- activations
-def _activated(
-    write: Spelling, source: ir.Value, kind: str, parameters: Sequence[float]
-) -> ir.Value | None:
-    """The activation of a fused operator; None for one that is not known."""
-    if not kind:
-        return source
-    if kind in _SIMPLE:
-        return write.op(kind, (source,), "activation")
-    if kind == "Clip" and len(parameters) == 2:
-        limits = [
-            write.constant(name, np.float32(value))
-            for name, value in zip(("low", "high"), parameters, strict=True)
-        ]
-        return write.op("Clip", (source, *limits), "activation")
-    if kind in _PARAMETERS:
-        given = dict(zip(_PARAMETERS[kind], map(float, parameters), strict=False))
-        return write.op(kind, (source,), "activation", "", **given)
-    return None
-
-
+# ---------------------------------------------------------------------- products
 def _fused_conv(write: Spelling) -> list[ir.Value | None] | None:
-    """A convolution, perhaps the sum with another tensor, and an activation."""
-    attributes = write.attributes(*WINDOW, "group")
-    result = write.op("Conv", write.node.inputs[:3], **attributes)
-    addend = write.input(3)
-    if addend is not None:
-        result = write.op("Add", (result, addend), "sum")
-    given = write.attributes("activation", "activation_params")
-    found = _activated(
-        write, result, given.get("activation", ""), given.get("activation_params", ())
-    )
-    return None if found is None else [found]
+    return write.convolved(write.node.inputs[:3], write.input(3))
 
 
 def _fused_gemm(write: Spelling) -> list[ir.Value | None] | None:
@@ -98,7 +66,7 @@ def _fused_gemm(write: Spelling) -> list[ir.Value | None] | None:
     result = write.op("Gemm", write.node.inputs, **attributes)
     names = ("activation_alpha", "activation_beta")
     parameters = list(write.attributes(*names).values())
-    found = _activated(write, result, write.attributes("activation")["activation"], parameters)
+    found = write.activated(result, write.attributes("activation")["activation"], parameters)
     return None if found is None else [found]
 
 

@@ -44,6 +44,7 @@ RAW_TYPES: dict[
     onnx.TensorProto.UINT8: "u8",
 }
 MICROSOFT = "com.microsoft"
+LAYOUT = "com.microsoft.nchwc"  # operators on blocks of channels
 _OWN_DOMAINS = ("", "ai.onnx", MICROSOFT)
 OPSET = 21  # the newest one that all converters reached in the trials; newer models stay as is
 

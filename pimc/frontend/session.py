@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,19 @@ from pimc.frontend.net import Array
 SILENT = 4  # onnxruntime's own log repeats on stderr what its exceptions say
 
 
-def open_session(model: onnx.ModelProto) -> Any:
+def open_session(model: onnx.ModelProto, optimized: Path | None = None) -> Any:
     """An inference session that computes the model as it is written.
 
+    optimized: a file for the model as onnxruntime rewrites it, which is then what is computed.
     Raises PimError F240 when onnxruntime refuses the model.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if optimized is not None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.optimized_model_filepath = str(optimized)
     options.intra_op_num_threads = 1
     options.log_severity_level = SILENT
     try:

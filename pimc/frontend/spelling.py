@@ -11,6 +11,8 @@ import onnx_ir as ir
 from pimc.frontend.net import Array
 
 WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
+_SIMPLE = ("HardSwish", "Relu", "Sigmoid", "Tanh")
+_PARAMETERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")}
 TO_FIRST, TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # channels, of images
 
 
@@ -136,6 +138,37 @@ class Spelling:
             return None
         order = [*range(len(sizes) - 2), len(sizes) - 1, len(sizes) - 2]
         return self.turned(source, order, part)
+
+    def convolved(
+        self, operands: Sequence[ir.Value | None], addend: ir.Value | None
+    ) -> list[ir.Value | None] | None:
+        """A convolution with the node's window, a sum and the node's activation."""
+        result = self.op("Conv", operands, **self.attributes(*WINDOW, "group"))
+        if addend is not None:
+            result = self.op("Add", (result, addend), "sum")
+        given = self.attributes("activation", "activation_params")
+        parameters = given.get("activation_params", ())
+        found = self.activated(result, given.get("activation", ""), parameters)
+        return None if found is None else [found]
+
+    def activated(
+        self, source: ir.Value, kind: str, parameters: Sequence[float]
+    ) -> ir.Value | None:
+        """The activation of a fused operator; None for one that is not known."""
+        if not kind:
+            return source
+        if kind in _SIMPLE:
+            return self.op(kind, (source,), "activation")
+        if kind == "Clip" and len(parameters) == 2:
+            low, high = (
+                self.constant(name, np.float32(value))
+                for name, value in zip(("low", "high"), parameters, strict=True)
+            )
+            return self.op("Clip", (source, low, high), "activation")
+        if kind in _PARAMETERS:
+            given = dict(zip(_PARAMETERS[kind], map(float, parameters), strict=False))
+            return self.op(kind, (source,), "activation", "", **given)
+        return None
 
     def replace(self, results: Sequence[ir.Value | None]) -> None:
         """Put the operators in the node's place. results: of its outputs, None for unread ones."""

@@ -13,7 +13,7 @@ from pimc.frontend import checks
 from pimc.frontend.contrib import SPELLERS
 from pimc.frontend.contrib_quantized import DYNAMIC
 from pimc.frontend.islands import is_float, takes_floats
-from pimc.frontend.net import INT_NAMES, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
+from pimc.frontend.net import INT_NAMES, LAYOUT, MICROSOFT, NUMBER_TYPES, Net, Op, Port, used_inputs
 from pimc.frontend.partitions import is_host
 from pimc.frontend.qlinear import QLINEAR
 from pimc.frontend.recurrent import KINDS
@@ -115,7 +115,6 @@ class Refusal:
 
 _STANDARD = ("QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 _LIST_HINT = "`pimc ops` lists what is"
-_LAYOUT = f"{MICROSOFT}.nchwc"  # what onnxruntime saves at ORT_ENABLE_ALL
 _LAYOUT_HINT = "let onnxruntime save the model at ORT_ENABLE_EXTENDED, or give the original"
 _QUANTIZED = (
     "scales must be positive constants, zero points and weights constants, activations 8 bits"
@@ -228,7 +227,7 @@ def _refusal(
         return "F214", "a neighbour on the host computes with its integers as numbers", None
     if op.op_type in QLINEAR or is_rest:
         return "F211", _QUANTIZED, None
-    if op.domain == _LAYOUT:
+    if op.domain == LAYOUT:
         return "F212", "its operands are laid out for one processor", _LAYOUT_HINT
     if op.domain:
         return "F212", f"domain {op.domain} is not supported", _LIST_HINT
