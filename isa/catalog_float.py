@@ -83,6 +83,17 @@ class Tanh(Function):
 
 
 @dataclass(frozen=True)
+class Erf(Function):
+    """``y = f32(sign(x) * (1 - exp(-x * x) * p(1 / (1 + 0.3275911 * abs(x)))))``, in f64.
+
+    ``p(t) = 0.254829592 t - 0.284496736 t^2 + 1.421413741 t^3 - 1.453152027 t^4 + 1.061405429 t^5``
+    (Abramowitz and Stegun, 7.1.26): off by 1.5e-7 at most. Operands as of ``convert``.
+    """
+
+    mnemonic = "erf"
+
+
+@dataclass(frozen=True)
 class ReduceSum(Reduction):
     """``y[w, 0] = f32(sum over c of x[w, c])`` in f64, from the first channel to the last."""
 
@@ -143,7 +154,7 @@ class FloatLayerNorm(Instruction):
     zero: int = 0
 
 
-FUNCTIONS: tuple[type[Function], ...] = (Convert, Exp, Log, Sqrt, Tanh)
+FUNCTIONS: tuple[type[Function], ...] = (Convert, Exp, Log, Sqrt, Tanh, Erf)
 REDUCTIONS: tuple[type[Reduction], ...] = (ReduceSum, ReduceMean, ReduceMax, ReduceMin)
 FLOAT_CLASSES: tuple[type[Instruction], ...] = (
     *FUNCTIONS,

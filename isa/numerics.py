@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
+# error function: Abramowitz and Stegun, 7.1.26, off by 1.5e-7 at most
+ERF_SLOPE = 0.3275911
+ERF_POLYNOMIAL = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 LOG_ROOTS = 10  # square roots in the logarithm of `isa.catalog.LogSoftmax`
 
 

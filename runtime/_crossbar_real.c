@@ -51,7 +51,18 @@ static int each(engine *e, const op *o, int by_row,
 
 static double same(double x) { return x; }
 
-static double (*const FUNCTIONS[])(double) = {same, exp, log, sqrt, tanh};
+/* Abramowitz and Stegun, 7.1.26: as in isa/numerics.py */
+static double error_function(double x) {
+    static const double polynomial[] = {0.254829592, -0.284496736, 1.421413741, -1.453152027,
+                                        1.061405429};
+    const double t = 1.0 / (1.0 + 0.3275911 * fabs(x));
+    double tail = 0.0;
+    for (int i = sizeof polynomial / sizeof *polynomial; i-- > 0;) tail = (tail + polynomial[i]) * t;
+    const double sign = x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x == 0.0 ? 0.0 : x;
+    return sign * (1.0 - exp(-x * x) * tail);
+}
+
+static double (*const FUNCTIONS[])(double) = {same, exp, log, sqrt, tanh, error_function};
 enum { FUNCTION_COUNT = sizeof FUNCTIONS / sizeof *FUNCTIONS };
 
 int prepare_function(engine *e, op *o) {

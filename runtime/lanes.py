@@ -28,6 +28,7 @@ from isa.catalog import (
 )
 from isa.catalog_float import (
     Convert,
+    Erf,
     Exp,
     FloatLayerNorm,
     FloatSoftmax,
@@ -90,7 +91,7 @@ _LANES: dict[type[Instruction], Callable[[Any], Steps]] = {
         *_QUANTIZE,
     ),
     Convert: lambda i: (*_DEQUANTIZE, *_QUANTIZE),
-    **dict.fromkeys((Exp, Log, Sqrt, Tanh), lambda i: (*_DEQUANTIZE, TABLE, *_QUANTIZE)),
+    **dict.fromkeys((Exp, Log, Sqrt, Tanh, Erf), lambda i: (*_DEQUANTIZE, TABLE, *_QUANTIZE)),
     # the largest element and the distance to it, the power (a table), the sum, the quotient
     FloatSoftmax: lambda i: (*_DEQUANTIZE, _COMPARE, ADD, TABLE, ADD, DIVIDE, *_QUANTIZE),
     # the sum and the distance, the square and its sum, the quotient, gain and offset

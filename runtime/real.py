@@ -11,6 +11,7 @@ from isa.catalog_float import (
     FUNCTIONS,
     REDUCTIONS,
     Convert,
+    Erf,
     Exp,
     FloatLayerNorm,
     FloatSoftmax,
@@ -25,7 +26,7 @@ from isa.catalog_float import (
     Sqrt,
     Tanh,
 )
-from isa.numerics import dequantize, quantize
+from isa.numerics import ERF_POLYNOMIAL, ERF_SLOPE, dequantize, quantize
 from runtime.binding import Action, Binder, executes
 
 Double = NDArray[np.float64]
@@ -36,6 +37,16 @@ def total(values: Double) -> Double:
     """The sum over the last axis, from its first element to its last; keeps the axis."""
     sums: Double = np.add.accumulate(values, axis=-1)
     return sums[..., -1:]
+
+
+def erf(x: Double) -> Double:
+    """The error function as `isa.catalog_float.Erf` defines it."""
+    t = 1.0 / (1.0 + ERF_SLOPE * np.abs(x))
+    tail = np.zeros_like(t)
+    for coefficient in reversed(ERF_POLYNOMIAL):
+        tail = (tail + coefficient) * t
+    value: Double = np.sign(x) * (1.0 - np.exp(-x * x) * tail)
+    return value
 
 
 def softmax(x: Double) -> Double:
@@ -59,6 +70,7 @@ _FUNCTIONS: dict[type[Function], Formula] = {
     Log: np.log,
     Sqrt: np.sqrt,
     Tanh: np.tanh,
+    Erf: erf,
 }
 _REDUCTIONS: dict[type[Reduction], Formula] = {
     ReduceSum: total,

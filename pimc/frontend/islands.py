@@ -19,11 +19,12 @@ from pimc.frontend.norms import is_group_norm
 from pimc.frontend.recurrent import KINDS
 from pimc.frontend.regions import MOVES, Region, Step, is_lookup, plan, step_inputs, step_outputs
 
-FUNCTIONS = frozenset(("Exp", "Log", "Sqrt", "Tanh"))  # instructions; others are made of them
+# instructions; others are made of them
+FUNCTIONS = frozenset(("Erf", "Exp", "Log", "Sqrt", "Tanh"))
 _FLOAT = onnx.TensorProto.FLOAT
 _POOLS = frozenset(("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"))
 FLOAT_OPS = frozenset(
-    """Abs Add Clip Concat Div Identity LayerNormalization Max Min Mul Neg Pow Reciprocal Relu
+    """Abs Add Clip Concat Div Gelu Identity LayerNormalization Max Min Mul Neg Pow Reciprocal Relu
     Sigmoid Softmax Sub""".split()  # noqa: SIM905
 )
 _INTEGER_OPS = frozenset(("Conv", "Gemm", "MatMul", *KINDS))

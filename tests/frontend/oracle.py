@@ -177,12 +177,20 @@ def _float_layer_norm(graph: Graph, node: FloatLayerNormNode, x: Ints) -> Ints:
     return _quantized(y.astype(F32), graph.values[node.output])
 
 
+def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    t = 1 / (1 + 0.3275911 * np.abs(x))
+    powers = t[..., None] ** np.arange(1, 6)
+    tail = powers @ [0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429]
+    return np.asarray(np.sign(x) * (1 - np.exp(-np.square(x)) * tail))
+
+
 _FLOATS: dict[str, Callable[[NDArray[np.float64]], Any]] = {
     "convert": lambda x: x,
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
+    "erf": _erf,
     "reducesum": lambda x: x.sum(axis=-1, keepdims=True),
     "reducemean": lambda x: x.mean(axis=-1, keepdims=True),
     "reducemax": lambda x: x.max(axis=-1, keepdims=True),

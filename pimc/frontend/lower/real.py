@@ -12,7 +12,7 @@ from pimc.frontend.lower.state import State
 from pimc.frontend.net import Array, QParams
 
 _REDUCTIONS = {"ReduceSum": "reducesum", "ReduceMax": "reducemax"}
-_FUNCTIONS = {"Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Tanh": "tanh"}
+_FUNCTIONS = {"Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Tanh": "tanh", "Sign": "erf"}
 
 
 def lower_rounded(
@@ -23,6 +23,9 @@ def lower_rounded(
     kind = node.op_type
     if kind in _FUNCTIONS:
         _lower_function(state, model, cast, node, output, y)
+    elif kind == "Mul":
+        sign = model.makers[node.input[0]]
+        _lower_function(state, model, cast, sign, output, y)
     elif kind == "Pow":
         lower_arithmetic(state, model, cast, [_cast_of(model, n) for n in node.input], output, y)
     elif kind in _REDUCTIONS:
