@@ -125,12 +125,13 @@ def _check_sorted(model: onnx.ModelProto) -> None:
     except onnx.checker.ValidationError as error:
         if "topologically sorted" not in str(error):
             raise
-        graph = ir.from_proto(model)
         try:
+            graph = ir.from_proto(model)
             graph.graph.sort()
-        except ValueError:  # a cycle
+            ordered = ir.to_proto(graph)
+        except (RuntimeError, ValueError):  # a cycle, or what onnx_ir does not read
             raise error from None
-        model.CopyFrom(ir.to_proto(graph))
+        model.CopyFrom(ordered)
         onnx.checker.check_model(model)
 
 

@@ -52,3 +52,12 @@ def test_an_output_of_whole_numbers_that_are_constants_is_refused() -> None:
     )  # fmt: skip
     with pytest.raises(PimError, match="F214"):
         pimc.compile(model)
+
+
+def test_nodes_out_of_order_of_an_unknown_type_are_refused() -> None:
+    model = make("(float[N,4] x) => (float[A,4] y)", "a = Relu(x) y = Relu(a)")
+    model.graph.node.reverse()
+    check(model)
+    model.graph.value_info.add(name="a").type.tensor_type.elem_type = 1 << 20
+    with pytest.raises(PimError, match="F204"):
+        pimc.compile(model)
