@@ -61,3 +61,13 @@ def test_nodes_out_of_order_of_an_unknown_type_are_refused() -> None:
     model.graph.value_info.add(name="a").type.tensor_type.elem_type = 1 << 20
     with pytest.raises(PimError, match="F204"):
         pimc.compile(model)
+
+
+def test_a_number_of_each_image_is_added_to_one_made_of_all() -> None:
+    """The product is over the batch, the addend has no axis but the batch."""
+    model = make(
+        "(float[N] x) => (float[A] y)",
+        "p = MatMul(x, w) y = Sum(p, x, x)",
+        w=np.full((1, 1), 0.4, np.float32),
+    )
+    check(model)

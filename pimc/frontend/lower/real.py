@@ -194,7 +194,7 @@ def _result_axis(state: State, model: ReferenceModel, output: str, left: str, se
         axis += len(shape) - len(state.infos[name].shape)
         if axis >= lost_axes:  # else it is the batch, which the other operand has apart
             break
-    return axis
+    return max(min(axis, len(shape) - 1), 0)  # numbers have no axis
 
 
 # ---------------------------------------------------------------------- operands
