@@ -61,15 +61,16 @@ def lost_batches(
     """Outputs that do not have as many images as the inputs: something cuts or mixes the batch.
 
     At batch 1 such an operator (a Slice of the first three images) may look like none and vanish.
-    A leading 1 passes: exporters write the batch into the shapes of Reshape. Not so where the other
-    axes hold all images: elements, of outputs at batch 1, where the model fixes another batch.
+    A leading 1 passes: exporters write the batch into the shapes of Reshape. Not so where the model
+    fixes another batch, or where the other axes hold all images: elements, of outputs at batch 1.
     """
     work = onnx.ModelProto()
     work.CopyFrom(model)
     sizes = {value.name: _leading(value) for value in model.graph.input}
     bind_inputs(work, wanted, split_batch=True)
     images = max((sizes.get(name) or 1 for name in batched), default=1)
-    images = images if images > 1 else MANY
+    is_fixed = images > 1
+    images = images if is_fixed else MANY
     for value in work.graph.input:
         if value.name in batched:
             value.type.tensor_type.shape.dim[0].dim_value = images
@@ -86,7 +87,7 @@ def lost_batches(
         v.name
         for v in outputs
         if _leading(v) not in (None, 1, images)
-        or (_leading(v) == 1 and v.name in joined)
+        or (_leading(v) == 1 and (is_fixed or v.name in joined))
         or _is_empty(v)
     }
 

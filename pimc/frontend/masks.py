@@ -80,7 +80,7 @@ def warn_of_wide_choices(net: Net, limits: Limits, leader: Mapping[str, str]) ->
         if op.op_type != "Where" or op.domain or len(tensors) != 1:
             continue
         known, result = limits.get(leader.get(tensors[0], tensors[0])), limits.get(op.output)
-        if known is None or result is None or known[0] == known[1]:
+        if known is None or result is None or known[0] == known[1] or result[0] == result[1]:
             continue
         steps = 255 * (known[1] - known[0]) / (result[1] - result[0])
         if steps < FEWEST_STEPS:

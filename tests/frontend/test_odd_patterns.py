@@ -71,3 +71,31 @@ def test_a_number_of_each_image_is_added_to_one_made_of_all() -> None:
         w=np.full((1, 1), 0.4, np.float32),
     )
     check(model)
+
+
+def test_integers_made_of_float_rows_keep_the_scale_that_the_model_gives_them() -> None:
+    """The input stays float32 for the host; the output is its integers, without a scale."""
+    check(
+        make(
+            "(float[N,4,3] x) => (uint8[A,B,C] q, uint8[D,E,F] r)",
+            "h = GatherElements<axis=2>(x, i) r = QuantizeLinear(h, s, z)"
+            " q = QuantizeLinear(x, s, z)",
+            i=np.array([[[0, 1], [2, 0], [1, 1], [0, 0]]]),
+            s=0.05,
+            z=np.uint8(0),
+        )
+    )
+
+
+def test_one_image_of_two_is_no_image_of_a_batch() -> None:
+    ends = {"b": np.array([-2]), "e": np.array([1]), "a": np.array([0])}
+    model = make("(float[2,5,9] x) => (float[A,B,C] y)", "y = Slice(x, b, e, a)", **ends)
+    x = np.random.default_rng(0).normal(0, 1, (2, 5, 9)).astype(np.float32)
+    program = check(model)
+    np.testing.assert_allclose(program.run({"x": x[None]})["y"], x[None, :1], atol=0.05)
+
+
+def test_a_choice_whose_result_is_always_0_has_a_range() -> None:
+    model = make("(float[N,3] x) => (float[A,B] y)", "y = Where(c, x, z)", z=0.0,
+                 c=np.zeros((1, 3), bool))  # fmt: skip
+    check(model)

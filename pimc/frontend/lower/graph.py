@@ -12,6 +12,7 @@ import onnx
 from passes.graph import (
     BinaryNode,
     CellNode,
+    FloatLayerNormNode,
     Graph,
     GroupNormNode,
     HostNode,
@@ -19,6 +20,7 @@ from passes.graph import (
     LogSoftmaxNode,
     LrnNode,
     Node,
+    RealNode,
     SelectNode,
     SoftmaxNode,
     Value,
@@ -47,7 +49,7 @@ _LOWERINGS: dict[str, Callable[[State, ReferenceModel, onnx.NodeProto], None]] =
 _FIRST_AXIS = frozenset(("QLinearConv", "MaxPool", "ConvInteger", "QLinearGlobalAveragePool"))
 # round to the scale of the result
 _SCALED = BinaryNode | SelectNode | SoftmaxNode | LogSoftmaxNode | LrnNode
-_SCALED |= LayerNormNode | GroupNormNode
+_SCALED |= LayerNormNode | GroupNormNode | RealNode | FloatLayerNormNode
 _LAST_AXIS = frozenset(("MatMulInteger", "QGemm", "QLinearMatMul"))
 
 
