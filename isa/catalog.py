@@ -367,7 +367,8 @@ class MatMul(Instruction):
     """``into[w, o] = sat(rint(f32(s) * scale) + zero)``, the product of two computed matrices.
 
     ``s = sum_k (a[w, k] - zero_a) * (b[k, o] - zero_b)``, exact in s32: the columns of ``b`` are
-    the channels of ``a``. scale: ``scale of a * scale of b / scale of the result``.
+    the channels of ``a``. scale: ``scale of a * scale of b / scale of the result``. Into f32, it is
+    ``f32(s) * scale`` itself.
     """
 
     mnemonic = "matmul"

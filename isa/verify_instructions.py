@@ -418,10 +418,14 @@ def _held_moments(site: Site, name: str) -> None:
 @checks(MatMul)
 def _product(site: Site, i: MatMul) -> None:
     into, a, b = site.region("into"), site.region("a"), site.region("b")
+    typed(site, into, (*BYTES, "f32"))
     for name, operand in (("zero", into), ("zero_a", a), ("zero_b", b)):
-        typed(site, operand, BYTES)
         value_of(site, name, operand)
+    for operand in (a, b):
+        typed(site, operand, BYTES)
     real(site, "scale")
+    if into is not None and into.dtype == "f32" and i.zero:
+        site.error("V406", f"zero={i.zero} has no meaning: `{into.text}` holds f32", "zero=")
     if into is None or a is None or b is None:
         return
     wanted = (a.shape[0], a.shape[1], b.shape[2])

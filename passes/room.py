@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from isa.program import DTYPES
 from isa.target import Target
 from passes.graph import BinaryNode, Graph, MatrixNode
 from passes.stages import fuse, side_inputs
@@ -57,11 +58,13 @@ def layer_rooms(graph: Graph, target: Target) -> dict[str, Room]:
 
 
 def _room(graph: Graph, node: MatrixNode, operands: int, target: Target) -> Room:
-    """operands: of the element-wise tail, a byte each for every element of a piece of a row."""
+    """operands: of the element-wise tail, an element each for every one of a piece of a row."""
     _, columns, channels = graph.values[node.output].shape
     widest = max(last - first for first, last in even_cuts(columns, MESSAGE_BYTES // channels))
     elements = min(widest * channels, MESSAGE_BYTES)
-    results = elements * (2 * SUM_BYTES + 1 + operands)  # sums, those of the core before, result
+    item = DTYPES[graph.values[node.output].dtype].itemsize
+    # sums, those of the core before, result
+    results = elements * (2 * SUM_BYTES + item * (1 + operands))
     memory = target.memory.core_bytes
     budget = max(min(WINDOW_SHARE * memory, memory - results), LEAST_SHARE * memory)
     _, kernel_rows, _, _ = node.weights.shape

@@ -36,7 +36,7 @@ int prepare_matmul(engine *e, op *o) {
     work w;
     if (!scale) return -1;
     o->table[0] = scale->buf;
-    if (a->in->type > U8 || b->in->type > U8 || into->in->type > U8 || scale->len != 4 ||
+    if (a->in->type > U8 || b->in->type > U8 || into->in->type == OTHER || into->in->type == S32 || scale->len != 4 ||
         a->rows != into->rows || b->rows != into->rows || a->columns != into->columns ||
         b->columns != a->channels || b->channels != into->channels || a->channels > MAX_INPUTS ||
         into->columns > MAX_SIDE || into->channels > MAX_INPUTS || !is_zero_point(o->x[0]) ||
@@ -103,7 +103,7 @@ int run_matmul(engine *e, stream *s, const op *o) {
                     int32_t *sums = w.sums + i * w.outputs + c;
                     for (Py_ssize_t n = 0; n < count; n++)
                         sums[n] = (int32_t)((uint32_t)sums[n] + constant - zu * w.of_v[c + n]);
-                    e->rows->requantize[type](sums, none, scales, target + c, count, LOW[type],
+                    e->rows->requantize[type](sums, none, scales, target + c * into->in->item, count, LOW[type],
                                               HIGH[type], (int)o->x[2]);
                 }
             }

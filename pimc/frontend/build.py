@@ -21,7 +21,7 @@ from pimc.frontend.expand import expand
 from pimc.frontend.fold import fold_constants
 from pimc.frontend.grids import warn_of_grids
 from pimc.frontend.input_shapes import lost_batches, open_batches
-from pimc.frontend.islands import mark_islands, split_shared_moves
+from pimc.frontend.islands import free_operands, mark_islands, quantize_before_moves
 from pimc.frontend.load import OLDEST_RUNNABLE, ModelSource, load_model, opset_of
 from pimc.frontend.lower.graph import lower
 from pimc.frontend.masks import spell_masks
@@ -245,6 +245,7 @@ def _annotated(normalized: Normalized) -> Net:
     spell_masks(net)
     expand(net)
     simplify(net)
-    split_shared_moves(net)
+    quantize_before_moves(net)
+    free_operands(net)
     spread_batch(net)
     return net

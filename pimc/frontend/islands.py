@@ -27,17 +27,18 @@ FLOAT_OPS = frozenset(
     """Abs Add Clip Concat Div Gelu Identity LayerNormalization Max Min Mul Neg Pow Reciprocal Relu
     Sigmoid Softmax Sub""".split()  # noqa: SIM905
 )
-_INTEGER_OPS = frozenset(("Conv", "Gemm", "MatMul", *KINDS))
+_MATRICES = frozenset(("Conv", "Gemm", "MatMul"))
 FLOAT_OPS |= FUNCTIONS | _POOLS | MOVES
 
 
-def mark_islands(net: Net) -> dict[str, str]:
+def mark_islands(net: Net, may_read: bool = False) -> dict[str, str]:
     """Fill ``net.reals``; return what the model does not quantize but a matrix needs as integers.
 
     That is a name by tensor, of the operator. In a model that quantizes nothing, none are reals.
+    may_read: let matrices read floats, which ``free_operands`` then forbids.
     """
     net.reals = set()
-    integers: dict[str, str] = {}
+    integers = dict(net.operands)
     while net.is_quantized:
         net.reals = set()
         while True:  # a float root takes a region apart, whose inner tensors are then held, too
@@ -48,11 +49,32 @@ def mark_islands(net: Net) -> dict[str, str]:
             if reals <= net.reals:
                 break
             net.reals |= reals
-        found = _integers(net, steps, held)
+        found = _integers(net, steps, held, may_read)
         if not found:
             break
         integers |= found
     return integers
+
+
+def free_operands(net: Net) -> None:
+    """Give matrices and products integers of their own where the model leaves floats, in place.
+
+    So only what they compute with is quantized, not what others read of the same tensor.
+    """
+    mark_islands(net, may_read=True)
+    taken: dict[str, str] = {}
+    ops: list[Op] = []
+    for op in net.ops:
+        is_matrix = op.op_type in (*_MATRICES, *KINDS) and not op.domain
+        for name in dict.fromkeys(op.inputs) if is_matrix else ():
+            if name in net.reals and name not in taken:
+                taken[name] = net.fresh(f"{name}_operand")
+                net.add_like(taken[name], name)
+                net.operands[taken[name]] = f"{op.op_type} `{op.name}`"
+                ops.append(Op(f"{taken[name]}/quantize", "Identity", (name,), (taken[name],)))
+        inputs = tuple(taken.get(name, name) for name in op.inputs) if is_matrix else op.inputs
+        ops.append(op if inputs == op.inputs else replace(op, inputs=inputs))
+    net.ops = ops
 
 
 def is_float(net: Net, op: Op) -> bool:
@@ -70,28 +92,45 @@ def note_integers(net: Net, integers: dict[str, str]) -> None:
             Location(node=f"tensor `{name}`"),
             "quantize it in the model, too, with calibration data of your own",
         )
+    for op in net.ops if net.is_quantized else ():
+        if op.op_type in _MATRICES and op.inputs[1] in net.constants:
+            label = f"{op.op_type} `{op.name}`"
+            net.notes.warning(
+                "F232",
+                f"{label}: the model quantizes other tensors, but not its weights, which a "
+                "crossbar holds as integers; they are quantized per output channel",
+                Location(node=label),
+            )
 
 
-def split_shared_moves(net: Net) -> None:
-    """Let a moved tensor be quantized behind the movement, where others read it before as floats.
+def quantize_before_moves(net: Net) -> None:
+    """Quantize a moved tensor before the movement where nothing else reads it, else behind.
 
-    What a movement hands on has the integers of its input; here the input has none.
+    What a movement hands on has the integers of its input. So a tensor of which one moved copy is
+    quantized must not make integers of all.
     """
+    if not net.is_quantized:
+        return
     readers, outputs = net.consumers(), net.output_tensors()
     ops: list[Op] = []
-    for op in net.ops:
-        ops.append(op)
-        source = op.inputs[0] if op.inputs else ""
+    for op in reversed(net.ops):
+        results = [name for name in op.outputs if name]
+        wanted = {name: net.qparams[name] for name in results if name in net.qparams}
+        if not is_passing(op) or not wanted or op.inputs[0] in net.qparams:
+            ops.append(op)
+            continue
+        source, first = op.inputs[0], next(iter(wanted.values()))
         is_shared = len(readers.get(source, ())) > 1 or source in outputs
-        wanted = [name for name in op.outputs if name in net.qparams]
-        if not is_passing(op) or not wanted or source in net.qparams or not is_shared:
+        if not is_shared and all(wanted.get(name) == first for name in results):
+            net.qparams[source] = first
+            ops.append(op)
             continue
         names = {name: net.fresh(f"{name}_moved") for name in wanted}
         for name, moved in names.items():
             net.add_like(moved, name)
-            ops.append(Op(f"{op.name}/quantize", "Identity", (moved,), (name,)))
-        ops[-1 - len(names)] = replace(op, outputs=tuple(names.get(n, n) for n in op.outputs))
-    net.ops = ops
+            ops.append(Op(f"{moved}/quantize", "Identity", (moved,), (name,)))
+        ops.append(replace(op, outputs=tuple(names.get(n, n) for n in op.outputs)))
+    net.ops = ops[::-1]
 
 
 def _unquantized(net: Net, held: Holding) -> set[str]:
@@ -109,13 +148,15 @@ def _unquantized(net: Net, held: Holding) -> set[str]:
     return found
 
 
-def _integers(net: Net, steps: list[Step], held: Holding) -> dict[str, str]:
-    """Leaders in ``net.reals`` that crossbars or products make or read, and who does."""
+def _integers(net: Net, steps: list[Step], held: Holding, may_read: bool) -> dict[str, str]:
+    """Leaders in ``net.reals`` that matrices read or recurrent layers make, and who does."""
     found: dict[str, str] = {}
     for step in steps:
-        if isinstance(step, Region) or step.op_type not in _INTEGER_OPS or step.domain:
+        if isinstance(step, Region) or step.domain:
             continue
-        for name in (*step_inputs(net, step), *step_outputs(net, step)):
+        read = step.op_type in (*_MATRICES, *KINDS) and not may_read
+        made = step.op_type in KINDS
+        for name in (*step_inputs(net, step) * read, *step_outputs(net, step) * made):
             if name in net.reals:
                 found.setdefault(held.leader[name], f"{step.op_type} `{step.name}`")
     return found
@@ -123,6 +164,8 @@ def _integers(net: Net, steps: list[Step], held: Holding) -> dict[str, str]:
 
 def takes_floats(net: Net, op: Op) -> bool:
     """Whether an operator has a form in float32 instructions."""
+    if op.op_type in _MATRICES and not op.domain:
+        return not net.reals.intersection(op.inputs)
     if op.op_type not in FLOAT_OPS or op.domain or is_group_norm(net, op):
         return False
     constants = [name for name in op.inputs if name and net.is_constant(name)]
@@ -131,6 +174,4 @@ def takes_floats(net: Net, op: Op) -> bool:
         return bool(np.all(fill == np.rint(fill)) and np.abs(fill).max(initial=0) < 2**24)
     if op.op_type == "Pow":
         return op.inputs[0] not in constants
-    if op.op_type == "Concat":
-        return not constants
     return op.op_type != "Gather" or op.inputs[0] not in constants or is_lookup(net, op)

@@ -155,7 +155,8 @@ class Net:
     shapes: full ONNX shapes with batch 1. types: ONNX element types. batched: tensors whose
     axis 0 is the batch. raw: tensors that only the host touches, which no quantization changes.
     is_quantized: whether the model quantizes tensors itself; then reals are those that it leaves
-    float32 and that stay so on the chip.
+    float32 and that stay so on the chip, and operands the integers that are made of such ones for
+    a crossbar or a product, by its label.
     domains: versions of the operator sets besides ONNX's own. notes: warnings for the user.
     """
 
@@ -172,6 +173,7 @@ class Net:
     raw: set[str] = field(default_factory=set)
     is_quantized: bool = False
     reals: set[str] = field(default_factory=set)
+    operands: dict[str, str] = field(default_factory=dict)
     domains: dict[str, int] = field(default_factory=dict)
     notes: Findings = field(default_factory=Findings)
 

@@ -95,6 +95,7 @@ ISLANDS = {
     "movement": f"{SHIFTED} m = Transpose<perm=[0,2,1]>(c) y = Reshape(m, shape)",
     "padding": f"{SHIFTED} y = Pad(c, pads)",
     "concatenation": f"{SHIFTED} y = Concat<axis=1>(c, a)",
+    "concatenation with constants": f"{SHIFTED} y = Concat<axis=1>(c, token, a, token)",
     "gelu of one tensor": """h = Mul(a, root) e = Erf(h) f = Add(e, one) g = Mul(a, f)
         y = Add(g, b)""",
 }  # fmt: skip
@@ -140,6 +141,19 @@ def test_a_moved_tensor_is_quantized_behind_the_movement_where_others_want_float
     assert found.graph.values["c"].dtype == "f32"
 
 
+def test_parts_of_a_tensor_are_quantized_each_as_the_model_says() -> None:
+    """As queries, keys and values of one product are, of which one is transposed besides."""
+    scales = {"s1": F(0.01), "s2": F(0.06), "z1": np.int8(3), "z2": np.int8(-9)}
+    body = f"""{SHIFTED} m = Transpose<perm=[0,2,1]>(c) u, v = Split<axis=1, num_outputs=2>(m)
+               q = QuantizeLinear(u, s1, z1) d = DequantizeLinear(q, s1, z1)
+               n = Transpose<perm=[0,2,1]>(v) r = QuantizeLinear(n, s2, z2)
+               e = DequantizeLinear(r, s2, z2) k = Transpose<perm=[0,2,1]>(e) y = Add(d, k)"""
+    found = check_island(body, **scales)
+    held = {round(v.scale, 3) for v in found.graph.values.values() if v.scale is not None}
+    assert {0.01, 0.06} <= held
+    assert found.graph.values["c"].dtype == "f32"
+
+
 def test_an_island_between_partitions_hands_floats_over() -> None:
     body = f"{SHIFTED} m = Mish(c) y = Add(m, b)"
     model = make(ROWS, QUANTIZED + body, opset=18, **PARAMETERS)
@@ -151,15 +165,51 @@ def test_an_island_between_partitions_hands_floats_over() -> None:
     assert near(program.run(feeds)["y"], run_onnx(model, feeds)["y"])
 
 
-def test_what_only_integers_compute_is_quantized_with_a_warning() -> None:
+def test_what_only_integers_compute_is_quantized_with_a_warning_and_for_nobody_else() -> None:
     """Crossbars hold no floats."""
-    body = f"{SHIFTED} m = MatMul(c, w) y = Relu(m)"
-    model = make(ROWS, QUANTIZED + body, opset=18, **PARAMETERS, w=weights(8, 5))
-    found = check_model(model, options=ON_CHIP)
-    codes = [warning.code for warning in found.warnings]
-    assert set(codes) == {"F232"}
-    assert "`c`, which MatMul" in found.warnings[0].message
-    assert found.graph.values["c"].dtype == "s8"
+    body = f"{SHIFTED} m = MatMul(c, w) n = Relu(m) y = Add(c, n)"
+    model = make(ROWS, QUANTIZED + body, opset=18, **PARAMETERS, w=weights(8, 8))
+    feeds = random_feeds(model, 3, 0)
+    found = check_model(model, options=ON_CHIP, feeds=feeds)
+    weights_, operand, noise = found.warnings if len(found.warnings) == 3 else (*found.warnings, 0)
+    assert {weights_.code, operand.code} == {"F232"}
+    assert noise == 0 or noise.code == "F221"
+    messages = weights_.message + operand.message
+    assert "`c_operand`, which MatMul" in messages
+    assert "but not its weights" in messages
+    assert found.graph.values["c"].dtype == "f32"
+    assert found.graph.values["c_operand"].dtype == "s8"
+    assert found.graph.values["m"].dtype == "f32"
+
+
+HELD = {"w": integers(6, 6, 3, 3), "ws": np.abs(weights(6)) * F(0.01) + F(0.001)}
+HELD |= {"v": integers(8, 5, seed=3), "vs": F(0.004), "zero": np.zeros(6, np.int8)}
+MATRICES = {
+    "convolution": "f = DequantizeLinear<axis=0>(w, ws, zero) y = Conv<pads=[1,1,1,1]>(a, f)",
+    "convolution with a bias":
+        "f = DequantizeLinear<axis=0>(w, ws, zero) y = Conv<strides=[2,1]>(a, f, bias)",
+    "residual": "f = DequantizeLinear<axis=0>(w, ws, zero) c = Conv<pads=[1,1,1,1]>(a, f, bias) "
+                "d = Add(c, b) y = Relu(d)",
+    "product": "f = DequantizeLinear(v, vs) y = MatMul(a, f)",
+    "product with a bias": "f = DequantizeLinear(v, vs) m = MatMul(a, f) y = Add(five, m)",
+    "gelu behind a product":
+        "f = DequantizeLinear(v, vs) m = MatMul(a, f) g = Sigmoid(m) y = Mul(m, g)",
+    "computed product": "k = Transpose<perm=[0,1,3,2]>(b) y = MatMul(a, k)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_the_sums_of_a_crossbar_may_stay_float(case: str) -> None:
+    """As where QuantizeLinear only stands before matrices: additions and gates are in float32."""
+    maps = "(float[N,6,8,8] x, float[N,6,8,8] z) => (float[N,A,B,C] y)"
+    used = {name: value for name, value in HELD.items() if f"{name}," in MATRICES[case]
+            or f"{name})" in MATRICES[case]}  # fmt: skip
+    extra = {"bias": weights(6), "five": weights(5)}
+    used |= {name: value for name, value in extra.items() if name in MATRICES[case]}
+    found = check_island(MATRICES[case], maps, **used)
+    assert found.graph.values["y"].dtype == "f32"
+    program = pimc.compile(found.float_model, host=False)
+    assert program.verify()["equal"]
 
 
 def test_a_model_that_quantizes_nothing_is_quantized_as_a_whole() -> None:

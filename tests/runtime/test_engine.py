@@ -247,7 +247,8 @@ def test_matmul_equals_python(target: Target, seed: int, images: int, level: int
     rows, columns, inputs = sizes(d)
     outputs = int(d.pick(1, 5, 16, 40))
     into, a, b = (d.pick(np.int8, np.uint8) for _ in "iab")
-    zeros = [int(d.integers(t, ())) for t in (a, b, into)]
+    into = d.pick(into, into, np.float32)
+    zeros = [d.zero(t) for t in (a, b, into)]
     regions = (
         d.region(into, (rows, columns, outputs)),
         d.region(a, (rows, columns, inputs)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from pimc.frontend.emit.builder import Builder
+from pimc.frontend.emit.normalize import Steps
+from pimc.frontend.emit.vector import emit_binary
 from pimc.frontend.emit.windows import windows_of
 from pimc.frontend.net import MICROSOFT, Array, Op, Quantized
 from pimc.frontend.weights import Layer, matching, quantize_bias, quantize_layer
@@ -17,6 +21,9 @@ _INT32 = onnx.TensorProto.INT32
 def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
     """QLinearConv with explicit pads."""
     net = build.net
+    if op.output in net.reals:
+        _emit_floats(build, op, per_channel)
+        return
     layer = _layer(build, op, axis=0, per_channel=per_channel)
     weights = layer.weights
     windows = windows_of(net, op, weights.values.shape[2:])
@@ -41,6 +48,9 @@ def emit_conv(build: Builder, op: Op, per_channel: bool) -> None:
 
 def emit_gemm(build: Builder, op: Op, per_channel: bool) -> None:
     """QGemm with weights [inputs, outputs]; alpha and beta go into weights and bias."""
+    if op.output in build.net.reals:
+        _emit_floats(build, op, per_channel)
+        return
     layer = _layer(build, op, axis=1, per_channel=per_channel)
     _qgemm(build, op, layer, build.ints[op.inputs[0]], build.hold(op.output))
 
@@ -50,6 +60,9 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
     net = build.net
     if not net.is_constant(op.inputs[1]):
         _emit_product(build, op)
+        return
+    if op.output in net.reals:
+        _emit_floats(build, op, per_channel)
         return
     layer = _layer(build, op, axis=1, per_channel=per_channel)
     source, rank = build.ints[op.inputs[0]], len(net.shapes[op.inputs[0]])
@@ -77,12 +90,58 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
         )
 
 
+def _emit_floats(build: Builder, op: Op, per_channel: bool) -> None:
+    """The sums of integers times their scales, as a float32 row; a float bias is added to that."""
+    net, is_conv, bias = build.net, op.op_type == "Conv", op.input(2)
+    has_float_bias = bias in net.constants
+    bare = replace(op, inputs=op.inputs[:2]) if has_float_bias else op
+    layer = _layer(build, bare, axis=0 if is_conv else 1, per_channel=per_channel)
+    held = matching(layer.weights, build.qparams[op.inputs[0]].dtype)
+    weights, _, _ = _weights(build, op, layer.weights)
+    along = (-1, *(1 for _ in held.values.shape[2:])) if is_conv else (-1,)
+    zero = held.zero.reshape(-1)[:1].reshape(()) if is_conv else held.zero
+    names = [build.ints[op.inputs[0]], weights, build.scale_and_zero(op.inputs[0])[1]]
+    names.append(build.constant(f"{op.inputs[1]}_zero_of_all", zero))
+    step = Steps(build, op)
+    if is_conv:
+        windows = windows_of(net, op, held.values.shape[2:])
+        sums = step(
+            "ConvInteger",
+            *names,
+            kernel_shape=windows.kernel,
+            strides=windows.strides,
+            dilations=windows.dilations,
+            pads=windows.pads,
+            group=op.attributes.get("group", 1),
+        )
+    else:
+        sums = step("MatMulInteger", *names)
+    if layer.bias is not None:
+        whole = build.constant(f"{bias}_whole", layer.bias.reshape(along))
+        sums = step("Add", sums, whole)
+    scale = (build.qparams[op.inputs[0]].scale * held.scale.reshape(-1)).astype(np.float32)
+    factor = build.constant(f"{op.output}_factor", scale.reshape(along if scale.size > 1 else ()))
+    result = op.output
+    if has_float_bias:
+        result = net.fresh(f"{op.output}_product")
+        build.like(result, op.output)
+    real = build.result(result)
+    build.node("Mul", [step("Cast", sums, to=onnx.TensorProto.FLOAT), factor], [real], op.name)
+    build.finish(real, result, op.name)
+    if has_float_bias:
+        outputs = net.shapes[op.output][1 if is_conv else -1]
+        values = _real_bias(build, op, bias, outputs)
+        term = net.fresh(f"{op.output}_bias")
+        net.constants[term] = np.asarray(values).reshape(along)
+        net.shapes[term] = net.constants[term].shape
+        emit_binary(build, Op(f"{op.name}/bias", "Add", (result, term), (op.output,)))
+
+
 def _emit_product(build: Builder, op: Op) -> None:
     """Both operands computed: whole numbers of 32 bits, one product with a scale, one rounding.
 
     onnxruntime multiplies 32-bit integers exactly; its kernels for 8 bits may saturate inside.
     """
-    y = build.qparams[op.output]
     held = [build.qparams[name] for name in op.inputs]
     steps = []
     for name, qparams in zip(op.inputs, held, strict=True):
@@ -91,11 +150,20 @@ def _emit_product(build: Builder, op: Op) -> None:
         zero = build.constant(f"{name}_zero", np.int32(qparams.zero))
         build.node("Sub", [whole, zero], [centred], f"{op.name}/{centred}")
         steps.append(centred)
-    sums, floats, real = (build.unique(f"{op.output}_{end}") for end in ("sum", "float", "steps"))
+    sums, floats = (build.unique(f"{op.output}_{end}") for end in ("sum", "sum_float"))
     build.node("MatMul", steps, [sums], op.name)
     build.node("Cast", [sums], [floats], f"{op.name}/cast", to=onnx.TensorProto.FLOAT)
-    scale = np.float32(np.float64(held[0].scale) * held[1].scale / y.scale)
-    factor = build.constant(f"{op.output}_factor", scale)
+    scale = np.float64(held[0].scale) * held[1].scale
+    if op.output in build.net.reals:
+        real = build.result(op.output)
+        factor = build.constant(f"{op.output}_factor", np.float32(scale))
+        build.node("Mul", [floats, factor], [real], f"{op.name}/scale")
+        build.finish(real, op.output, op.name)
+        return
+    real = build.unique(f"{op.output}_steps")
+    factor = build.constant(
+        f"{op.output}_factor", np.float32(scale / build.qparams[op.output].scale)
+    )
     build.node("Mul", [floats, factor], [real], f"{op.name}/scale")
     inputs = [real, build.constant("unit_scale", np.float32(1)), build.scale_and_zero(op.output)[1]]
     build.node("QuantizeLinear", inputs, [build.hold(op.output)], f"{op.name}/quantize")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimc.frontend.emit.builder import Builder
+from pimc.frontend.emit.vector import emit_binary
 from pimc.frontend.net import NUMPY_TYPES, ONNX_TYPES, IntArray, Op, QParams
 from pimc.frontend.regions import RESHAPES, is_lookup
 
@@ -105,9 +106,7 @@ def emit_concat(build: Builder, op: Op) -> None:
     """
     net = build.net
     if op.output in net.reals:
-        real = build.result(op.output)
-        build.node("Concat", _floats(build, op), [real], op.name, **op.attributes)
-        build.finish(real, op.output, op.name)
+        _concat_floats(build, op)
         return
     target = build.qparams[op.output]
     constants = {n: target.quantize(net.constant(n)) for n in op.inputs if net.is_constant(n)}
@@ -128,10 +127,35 @@ def emit_concat(build: Builder, op: Op) -> None:
     _add_constants(build, op, joined, constants)
 
 
+def _concat_floats(build: Builder, op: Op) -> None:
+    """Concat of float32 rows; constants are added afterwards, to zeros that hold their place."""
+    net, constants = build.net, [name for name in op.inputs if build.net.is_constant(name)]
+    joined = op.output
+    if constants:
+        joined = net.fresh(f"{op.output}_joined")
+        build.like(joined, op.output)
+    real = build.result(joined)
+    build.node("Concat", _floats(build, op), [real], op.name, **op.attributes)
+    build.finish(real, joined, op.name)
+    if constants:
+        parts = [
+            net.constant(n).astype(np.float32) if n in constants else np.zeros(net.shapes[n], "f4")
+            for n in op.inputs
+        ]
+        whole = net.fresh(f"{op.output}_constants")
+        net.constants[whole] = np.concatenate(parts, axis=int(op.attributes["axis"]))
+        net.shapes[whole] = net.constants[whole].shape
+        emit_binary(build, Op(f"{op.name}/constants", "Add", (joined, whole), (op.output,)))
+
+
 def _floats(build: Builder, op: Op) -> list[str]:
-    """Inputs of a Concat as float32 rows."""
+    """Inputs of a Concat as float32 rows, zeros in the place of constants."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(op.inputs):
+        if build.net.is_constant(name):
+            zeros = np.zeros(build.net.shapes[name], np.float32)
+            found[name] = build.constant(f"{name}_place", zeros)
+            continue
         inner = name
         if name not in build.reals:
             inner = build.net.fresh(f"{name}_float")

@@ -81,7 +81,7 @@ def write_reference(
             emit_region(build, step)
         elif is_host(step):
             emit_host(build, step)
-        elif is_float(net, step) and step.op_type not in MOVES | {"Concat"}:
+        elif is_float(net, step) and step.op_type not in MOVES | {"Concat", *_LAYERS}:
             emit_float(build, step)
         else:
             _emit(build, step, per_channel)
@@ -120,8 +120,11 @@ def _hand_out(build: Builder, port: Port) -> None:
 
 def _emit(build: Builder, op: Op, per_channel: bool) -> None:
     """One operator; its result changes from s8 to u8, or back, where onnxruntime cannot do that."""
-    if is_float(build.net, op):  # movement
-        _OTHERS[op.op_type](build, op)
+    if is_float(build.net, op):
+        if op.op_type in _LAYERS:
+            _LAYERS[op.op_type](build, op, per_channel)
+        else:  # movement
+            _OTHERS[op.op_type](build, op)
         return
     wanted, net = build.qparams[op.output], build.net
     held = build.qparams[op.inputs[0]] if op.op_type in SAME_TYPE else wanted

@@ -27,7 +27,7 @@ from passes.graph import (
 )
 from pimc.frontend.emit.host import partition_of
 from pimc.frontend.lower.host import Partitions, lower_host
-from pimc.frontend.lower.matrix import lower_conv, lower_gemm, lower_matmul
+from pimc.frontend.lower.matrix import is_scaled, lower_conv, lower_gemm, lower_matmul
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.moves import MOVE_OPS, lower_move
 from pimc.frontend.lower.pool import lower_global_average, lower_max_pool
@@ -80,6 +80,8 @@ def lower(reference: onnx.ModelProto) -> Graph:
             is_made = node.input[0] in model.makers or node.input[0] in state.held
             if is_made and node.output[0] in state.infos:
                 lower_quantize(state, model, node, regions, tables)
+        elif node.op_type == "MatMulInteger" and is_scaled(state, model, node):
+            pass  # lowered with the product that makes a row of it
         elif node.op_type in _LOWERINGS:
             _LOWERINGS[node.op_type](state, model, node)
         elif _is_float_row(state, node):

@@ -18,27 +18,40 @@ def lower_conv(state: State, model: ReferenceModel, node: onnx.NodeProto) -> Non
     """A convolution; one of one spatial axis becomes one of height 1."""
     x = model.qparams(node.input[1], node.input[2])
     y = model.qparams(node.input[6], node.input[7])
+    scale = requant_scale(x, model.array(node.input[4]), y)
+    bias = model.array(node.input[8]) if len(node.input) > 8 else None
+    weights = centred(model.array(node.input[3]), model.array(node.input[5]), 0)
+    _add_conv(state, node, x, weights, bias, scale, node.output[0], y)
+
+
+def _add_conv(
+    state: State,
+    node: onnx.NodeProto,
+    x: QParams,
+    weights: IntArray,
+    bias: Array | None,
+    scale: NDArray[np.float32],
+    output: str,
+    y: QParams | None,
+) -> None:
+    """The MatrixNode of a convolution; its geometry stands in ``node``."""
     given = attributes(node)
-    values = model.array(node.input[3])
-    axes = values.ndim - 2
-    weights = centred(values, model.array(node.input[5]), 0)
+    axes, outputs = weights.ndim - 2, len(weights)
     if axes == 1:
         weights = weights[:, :, None, :]
     axis = len(state.infos[node.input[0]].shape) - axes - 1
     source = state.with_zero(state.value_of(node.input[0], axis), x)
     pads = list(given.get("pads") or [0] * 2 * axes)
     top, left, bottom, right = (0, pads[0], 0, pads[1]) if axes == 1 else pads
-    output = node.output[0]
     name = state.make(output, axis, y)
-    bias = model.array(node.input[8]) if len(node.input) > 8 else None
     state.nodes.append(
         MatrixNode(
             node.name,
             (source,),
             name,
             np.ascontiguousarray(weights.transpose(0, 2, 3, 1)),
-            bias_of(bias, len(values)),
-            requant_scale(x, model.array(node.input[4]), y),
+            bias_of(bias, outputs),
+            scale,
             groups=int(given.get("group", 1)),
             stride=_pair(given.get("strides"), axes),
             dilation=_pair(given.get("dilations"), axes),
@@ -103,10 +116,53 @@ def _vector_source(
     return value, np.ascontiguousarray(weights.T).reshape(-1, 1, 1, inputs)
 
 
+def lower_scaled_sums(state: State, model: ReferenceModel, scaled: onnx.NodeProto) -> None:
+    """ConvInteger or MatMulInteger, perhaps a bias, Cast, Mul: a float32 row."""
+    node = sums_of(model, scaled)
+    if node.op_type == "MatMul":
+        lower_computed_product(state, model, scaled, node, scaled.output[0], None)
+        return
+    before = model.makers[model.makers[scaled.input[0]].input[0]]
+    bias = model.array(before.input[1]) if before is not node else None
+    tensor, output = node.input[0], scaled.output[0]
+    info, zero = state.infos[tensor], int(model.array(node.input[2]).reshape(()))
+    held = state.held[tensor].qparams or QParams(np.float32(1), zero, info.dtype)
+    x = replace(held, zero=zero)
+    scale = np.atleast_1d(model.array(scaled.input[1])).reshape(-1)
+    is_conv = node.op_type == "ConvInteger"
+    weights = centred(model.array(node.input[1]), model.array(node.input[3]), 0 if is_conv else 1)
+    if is_conv:
+        _add_conv(state, node, x, weights, bias, scale, output, None)
+        return
+    source, kernel = _vector_source(state, tensor, x, weights)
+    name = state.make(output, max(len(state.infos[output].shape) - 1, 0), None)
+    sums = bias_of(bias, weights.shape[1])
+    state.nodes.append(MatrixNode(scaled.name, (source,), name, kernel, sums, scale))
+
+
+def sums_of(model: ReferenceModel, scaled: onnx.NodeProto) -> onnx.NodeProto:
+    """The product of integers whose sums a Mul scales, behind a Cast and perhaps a bias."""
+    node = model.makers[model.makers[scaled.input[0]].input[0]]
+    return model.makers[node.input[0]] if node.op_type == "Add" else node
+
+
+def is_scaled(state: State, model: ReferenceModel, product: onnx.NodeProto) -> bool:
+    """Whether the sums of an integer product become a float32 row."""
+    node = product
+    while node.op_type in (product.op_type, "Add", "Cast"):
+        node = model.readers[node.output[0]][0]
+    return node.op_type == "Mul" and node.output[0] in state.infos
+
+
 def lower_computed_product(
-    state: State, model: ReferenceModel, quantize: onnx.NodeProto, node: onnx.NodeProto
+    state: State,
+    model: ReferenceModel,
+    scaled: onnx.NodeProto,
+    node: onnx.NodeProto,
+    output: str,
+    y: QParams | None,
 ) -> None:
-    """MatMul of 32-bit integers, Cast, Mul, QuantizeLinear: both operands are computed."""
+    """MatMul of 32-bit integers, Cast, Mul: both operands are computed."""
     sources = []
     for name in node.input:
         centred = model.makers[name]
@@ -118,12 +174,10 @@ def lower_computed_product(
         sources.append(state.with_zero(value, replace(held, zero=zero)))
     if sources[0] == sources[1]:
         sources[1] = state.copy(sources[1])
-    scaled = model.makers[quantize.input[0]]
-    output = quantize.output[0]
-    y = model.qparams(quantize.input[1], quantize.input[2])
     name = state.make(output, len(state.infos[output].shape) - 1, y)
-    state.held[output].qparams = None  # its scale of 1 is none: the sum is scaled before
-    state.leave_open(name, zero=False, scale=True)
+    if y is not None:
+        state.held[output].qparams = None  # its scale of 1 is none: the sum is scaled before
+        state.leave_open(name, zero=False, scale=True)
     scale = float(model.array(scaled.input[1]))
     state.nodes.append(ProductNode(node.name, (sources[0], sources[1]), name, scale))
 

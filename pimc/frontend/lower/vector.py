@@ -7,7 +7,7 @@ import onnx
 from isa.diagnostics import Diagnostic, Location, PimError
 from passes.graph import BinaryNode, LutNode
 from pimc.frontend.lower.choice import lower_choice
-from pimc.frontend.lower.matrix import lower_computed_product
+from pimc.frontend.lower.matrix import lower_computed_product, lower_scaled_sums
 from pimc.frontend.lower.model import ReferenceModel
 from pimc.frontend.lower.normalize import NORMALIZATIONS
 from pimc.frontend.lower.operands import operand
@@ -119,8 +119,10 @@ def lower_quantize(
         lower_arithmetic(state, model, maker, list(maker.input), output, y)
     elif maker.op_type == "Mul" and model.is_constant(maker.input[1]):
         sums = model.makers[model.makers[maker.input[0]].input[0]]
-        is_pool = sums.op_type == "ConvInteger"
-        (lower_window_sum if is_pool else lower_computed_product)(state, model, quantize, sums)
+        if sums.op_type == "ConvInteger":
+            lower_window_sum(state, model, quantize, sums)
+        else:
+            lower_computed_product(state, model, maker, sums, output, y)
     elif maker.op_type == "Where":
         lower_choice(state, model, quantize, maker)
     elif maker.op_type == "Cast" and maker.input[0] in state.infos:
@@ -152,8 +154,10 @@ def lower_float(
         _lower_table(state, model, None, regions[output], tables[output])
     elif node.op_type == "Cast":
         lower_rounded(state, model, node, output, None)
-    else:
+    elif all(is_operand(state, model, name) for name in node.input):
         lower_arithmetic(state, model, node, list(node.input), output, None)
+    else:
+        lower_scaled_sums(state, model, node)
 
 
 def _lower_table(
