@@ -95,7 +95,6 @@ ISLANDS = {
     "movement": f"{SHIFTED} m = Transpose<perm=[0,2,1]>(c) y = Reshape(m, shape)",
     "padding": f"{SHIFTED} y = Pad(c, pads)",
     "concatenation": f"{SHIFTED} y = Concat<axis=1>(c, a)",
-    "concatenation with constants": f"{SHIFTED} y = Concat<axis=1>(c, token, a, token)",
     "gelu of one tensor": """h = Mul(a, root) e = Erf(h) f = Add(e, one) g = Mul(a, f)
         y = Add(g, b)""",
 }  # fmt: skip
@@ -120,6 +119,13 @@ def test_what_the_model_quantizes_behind_an_island_is_quantized_there(case: str)
     found = check_island(body, **CONSTANTS, u=F(0.02), v=np.int8(-3))
     assert found.graph.values["y"].dtype == "s8"
     assert found.graph.values["y"].scale == pytest.approx(0.02)
+
+
+def test_constants_are_joined_to_floats() -> None:
+    """As the class token of a transformer is, at batch 1."""
+    body = f"{SHIFTED} y = Concat<axis=1>(c, token, a, token)"
+    signature = "(float[1,6,8] x, float[1,6,8] z) => (float[1,A,B] y)"
+    check_island(body, signature, token=weights(1, 1, 8))
 
 
 def test_a_float_input_that_is_quantized_for_one_reader_stays_float_for_the_other() -> None:

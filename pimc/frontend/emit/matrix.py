@@ -93,8 +93,8 @@ def emit_matmul(build: Builder, op: Op, per_channel: bool) -> None:
 def _emit_floats(build: Builder, op: Op, per_channel: bool) -> None:
     """The sums of integers times their scales, as a float32 row; a float bias is added to that."""
     net, is_conv, bias = build.net, op.op_type == "Conv", op.input(2)
-    has_float_bias = bias in net.constants
-    bare = replace(op, inputs=op.inputs[:2]) if has_float_bias else op
+    has_float_bias = bias in net.constants and bool(np.any(net.constants[bias]))
+    bare = replace(op, inputs=op.inputs[:2]) if bias in net.constants else op
     layer = _layer(build, bare, axis=0 if is_conv else 1, per_channel=per_channel)
     held = matching(layer.weights, build.qparams[op.inputs[0]].dtype)
     weights, _, _ = _weights(build, op, layer.weights)
