@@ -37,7 +37,7 @@ def near(mine: NDArray[Any], theirs: NDArray[Any]) -> bool:
     return bool((np.abs(mine[other] - theirs[other]) <= 1e-5 * scale).all())
 
 
-def check_island(body: str, signature: str = ROWS, **constants: Any) -> Imported:
+def check_island(body: str, signature: str = ROWS, images: int = 3, **constants: Any) -> Imported:
     """A model is taken whole by the chip, equals its reference, and is near to the user's own."""
     model = make(signature, QUANTIZED + body, opset=20, **PARAMETERS, **constants)
     feeds = random_feeds(model, 3, 0)
@@ -125,7 +125,7 @@ def test_constants_are_joined_to_floats() -> None:
     """As the class token of a transformer is, at batch 1."""
     body = f"{SHIFTED} y = Concat<axis=1>(c, token, a, token)"
     signature = "(float[1,6,8] x, float[1,6,8] z) => (float[1,A,B] y)"
-    check_island(body, signature, token=weights(1, 1, 8))
+    check_island(body, signature, images=1, token=weights(1, 1, 8))
 
 
 def test_a_float_input_that_is_quantized_for_one_reader_stays_float_for_the_other() -> None:
