@@ -40,7 +40,7 @@ def near(mine: NDArray[Any], theirs: NDArray[Any]) -> bool:
 def check_island(body: str, signature: str = ROWS, images: int = 3, **constants: Any) -> Imported:
     """A model is taken whole by the chip, equals its reference, and is near to the user's own."""
     model = make(signature, QUANTIZED + body, opset=20, **PARAMETERS, **constants)
-    feeds = random_feeds(model, 3, 0)
+    feeds = random_feeds(model, images, 0)
     found = check_model(model, feeds=feeds, options=ON_CHIP)
     assert {warning.code for warning in found.warnings} <= {"F230"}  # a divisor that rounds to 0
     for name, theirs in run_onnx(model, feeds, tuple(p.name for p in model.graph.output)).items():
