@@ -234,6 +234,11 @@ def check_channel_norm(net: Net, op: Op) -> str | None:
     return None
 
 
+def unwritten(reason: str) -> Check:
+    """The check of an operator that `expand` writes in others: it could not, for this reason."""
+    return lambda net, op: reason
+
+
 def check_rewritten_norm(net: Net, op: Op) -> str | None:
     """Asked only of those that `expand` could not write in other operators."""
     return _computed_gain(net, op) or "it normalizes over the batch axis"

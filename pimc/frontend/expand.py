@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from pimc.frontend import arithmetic
+from pimc.frontend.einsum import einsum
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.net import Net, Op
 from pimc.frontend.norms import flat_layer_norm, gather_norms, mean_variance, one_image
@@ -157,6 +158,7 @@ _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "Conv": volume_conv,
     "ConvTranspose": conv_transpose,
     "CumSum": arithmetic.running_sum,
+    "Einsum": einsum,
     "LayerNormalization": _layer_norm,
     "LpNormalization": _over_norm,
     "MeanVarianceNormalization": mean_variance,

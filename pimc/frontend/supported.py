@@ -95,6 +95,19 @@ RULES: dict[str, Rule] = {
         Rule("vector", "not over the batch axis", checks.check_rewritten_norm),
     ),
     "LRN": Rule("vector", "", checks.check_lrn),
+    "CumSum": Rule(
+        "crossbar",
+        "along a constant axis, not the batch",
+        checks.unwritten("it adds up the batch, or an axis that is too long or not constant"),
+    ),
+    "Einsum": Rule(
+        "crossbar",
+        "one tensor, or the product of two; crossbars if one is constant",
+        checks.unwritten("its equation is no product of two tensors over letters"),
+    ),
+    "Mean": Rule("vector", "of any number of tensors", checks.check_elementwise),
+    "ReduceLogSum": _REDUCTION,
+    "Trilu": Rule("vector", "", checks.unwritten("its diagonal is computed at run time")),
     "Concat": Rule("movement", "any axis", checks.check_concat),
     "Resize": Rule(
         "movement", "nearest; on crossbars: linear, by whole factors", checks.check_resize

@@ -292,3 +292,17 @@ def test_an_output_may_be_what_the_host_made_in_another_shape(move: str) -> None
             flat=np.array([1, 12]),
         )
     )
+
+
+def test_integers_of_what_the_host_leaves_as_floats_are_an_output_beside_them() -> None:
+    check(
+        make(
+            "(float[N,4] x) => (int8[A,B] q, float[A,B] y)",
+            "a, i = TopK(x, k) q = QuantizeLinear(a, s, z) y = Clip(a, low, high)",
+            k=np.array([4]),
+            s=F(0.05),
+            z=np.int8(3),
+            low=0.1,
+            high=0.9,
+        )
+    )

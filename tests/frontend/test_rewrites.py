@@ -7,6 +7,7 @@ import onnx
 import pytest
 from frontend.makers import make, weights
 from frontend.oracle import check_model, random_feeds, run_onnx
+from frontend.test_operators import assert_near
 
 from passes.graph import HostNode, MatrixNode
 from pimc.frontend.build import Imported, import_model
@@ -83,3 +84,44 @@ def test_a_constant_in_front_of_a_product_is_weights(lead: tuple[int, ...]) -> N
     )
     imported = _check(model)
     assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
+
+
+EINSUMS = {
+    "a layer": ("nsi,io->nso", (6, 4)),
+    "a layer whose weights come first": ("io,nsi->nso", (6, 4)),
+    "weights turned": ("nsi,oi->nso", (4, 6)),
+    "heads out of a layer": ("nsi,ihd->nhsd", (6, 2, 3)),
+    "heads into a layer": ("nsi,ido->nsdo", (6, 2, 3)),
+    "scores": ("nqc,nkc->nqk", None),
+    "scores with dots": ("...qc,...kc->...qk", None),
+    "context": ("nqk,nkc->nqc", "square"),
+    "sums of rows": ("nsi,ij->nj", (6, 3)),
+    "without a result": ("nsi,io", (6, 4)),
+}
+
+
+@pytest.mark.parametrize("case", EINSUMS)
+def test_a_sum_of_products_over_letters_is_one_product(case: str) -> None:
+    equation, second = EINSUMS[case]
+    shape = "5,5" if second == "square" else "5,6"
+    result = equation.partition("->")[2].replace("...", "n") or "nos"
+    axes = ",".join(c.upper() for c in result)
+    names = "w, x" if "first" in case else "x, w"
+    constants = {"w": weights(*second, scale=1)} if isinstance(second, tuple) else {}
+    port = "" if constants else f", float[N,{'5,6' if second is None else '5,5'}] w"
+    signature = f"(float[N,{shape}] x{port}) => (float[{axes}] y)"
+    model = make(signature, f'y = Einsum<equation="{equation}">({names})', **constants)
+    imported = check_model(model)
+    assert not imported.on_host
+    assert_near(model, imported)
+
+
+@pytest.mark.parametrize("equation", ["nsi->nis", "nsi->ns", "nsi->in"])
+def test_letters_of_one_tensor_are_turned_and_summed(equation: str) -> None:
+    axes = ",".join(c.upper() for c in equation[5:])
+    model = make(f"(float[1,5,6] x) => (float[{axes}] y)", f'y = Einsum<equation="{equation}">(x)')
+    feeds = random_feeds(model, 1, 0)
+    imported = check_model(model, feeds=feeds)
+    wanted = run_onnx(model, feeds)["y"]
+    noise = run_onnx(imported.reference, feeds)["y"] - wanted
+    assert np.square(noise).mean() < 1e-3 * np.square(wanted).mean()
