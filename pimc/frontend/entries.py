@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from pimc.frontend.net import Net, Op
-from pimc.frontend.regions import COMPARISONS, MOVES, RESHAPES, is_lookup
+from pimc.frontend.regions import COMPARISONS, MOVES, RESHAPES, is_limit, is_lookup
 
 _FLOAT, _BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
 _READS_TRUTH = frozenset(("And", "Not", "Or", "Where", "Xor"))
@@ -53,10 +53,7 @@ def _is_leaf(net: Net, op: Op, tensor: str) -> bool:
         return op.attributes["to"] in (_FLOAT, _BOOL)
     if net.types.get(tensor) == _BOOL:
         return op.op_type in _READS_TRUTH and op.inputs.count(tensor) == 1
-    if op.op_type not in COMPARISONS or op.inputs[0] != tensor:
-        return False
-    other = net.constants.get(op.inputs[1])
-    return other is not None and other.size == 1 and abs(int(other.reshape(()))) < 2**24
+    return op.op_type in COMPARISONS and op.inputs[0] == tensor and is_limit(net, op.inputs[1])
 
 
 def _enter(net: Net, source: str, path: _Path, leaf: Op) -> None:

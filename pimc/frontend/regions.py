@@ -94,7 +94,13 @@ def is_entry(net: Net, op: Op) -> bool:
         return False
     if op.op_type == "Cast":
         return op.attributes["to"] in (onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL)
-    return op.op_type in COMPARISONS and net.is_constant(op.inputs[1])
+    return op.op_type in COMPARISONS and is_limit(net, op.inputs[1])
+
+
+def is_limit(net: Net, name: str) -> bool:
+    """Whether a tensor is one constant number that float32 holds exactly."""
+    values = net.constants.get(name)
+    return values is not None and values.size == 1 and abs(int(values.reshape(()))) < 2**24
 
 
 def step_outputs(net: Net, step: Step) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ LARGEST = 2**31  # elements of a tensor; nothing is allocated before this is che
 _FLOAT = onnx.TensorProto.FLOAT
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))
 _PORT_TYPES = frozenset((_FLOAT, *INT_NAMES, *NUMBER_TYPES))
+_RESULT_TYPES = frozenset((_FLOAT, *INT_NAMES, onnx.TensorProto.BOOL))
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _follower(net: Net, op: Op, region: Region | None) -> tuple[str, str, str | 
     border = (region.root, region.output) if region else (*used_inputs(op), *op.outputs)
     if is_lookup(net, op) or is_entry(net, op):
         border = op.outputs
-    outside = net.numbers | net.raw | net.output_tensors()
+    outside = net.numbers | net.raw
     for name in border:
         kind = net.types.get(name, _FLOAT)
         is_held = kind == _FLOAT or (is_bool(net, name) and name not in outside)
@@ -309,7 +310,7 @@ def _check_ports(net: Net, findings: Findings) -> None:
             at = Location(node=f"{role} `{port.name}`")
             if role == "output" and port.tensor in net.raw:
                 continue
-            kinds = _PORT_TYPES - set(NUMBER_TYPES) if role == "output" else _PORT_TYPES
+            kinds = _RESULT_TYPES if role == "output" else _PORT_TYPES
             if port.elem_type not in kinds:
                 kind = onnx.TensorProto.DataType.Name(port.elem_type).lower()
                 findings.error(

@@ -194,3 +194,20 @@ def test_numbers_and_truth_values_of_inputs_enter_the_chip(case: str) -> None:
     wanted, found = run_onnx(model, feeds)["y"], run_onnx(imported.reference, feeds)["y"]
     share = 0.02 if case == "truth values combined" else 0
     assert np.mean(np.abs(wanted - found) > 0.05) <= share
+
+
+@pytest.mark.parametrize(
+    "body", ["y = Greater(x, z)", "a = Less(x, z) y = Not(a)", "a = Less(x, z) y = And(a, t)"]
+)
+def test_truth_values_are_outputs_as_such(body: str) -> None:
+    signature = "(float[N,4,5] x, float[N,4,5] z, bool[N,4,5] t) => (bool[N,4,5] y)"
+    model = make(signature, body)
+    random = np.random.default_rng(0)
+    feeds = {name: np.round(random.normal(0, 9, (6, 4, 5))).astype(np.float32) for name in "xz"}
+    feeds["t"] = random.integers(0, 2, (6, 4, 5)).astype(bool)
+    program = pimc.compile(model, calibration={**feeds, "x": feeds["x"] * 3, "z": feeds["z"] * 3})
+    assert not program.report["placement"]["on_host"]
+    assert program.verify(feeds)["equal"]
+    found, wanted = program.run(feeds)["y"], run_onnx(model, feeds)["y"]
+    assert found.dtype == np.bool_
+    assert np.mean(found != wanted) < 0.05  # near misses of values that are held in 8 bits

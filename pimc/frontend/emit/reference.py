@@ -114,6 +114,8 @@ def _hand_out(build: Builder, port: Port) -> None:
     if port.elem_type == onnx.TensorProto.FLOAT:
         inputs = [source, *build.scale_and_zero(port.tensor)]
         build.node("DequantizeLinear", inputs, [port.name], f"{port.name}/dequantize")
+    elif port.elem_type == onnx.TensorProto.BOOL:
+        build.node("Cast", [source], [port.name], f"{port.name}/truth", to=port.elem_type)
     else:
         build.node("Identity", [source], [port.name], f"{port.name}/identity")
 

@@ -155,7 +155,7 @@ def _lower_outputs(state: State, model: ReferenceModel, inputs: list[str]) -> li
     for port in model.proto.graph.output:
         node = model.makers[port.name]
         is_raw = partition_of(node) is not None
-        if not is_raw and node.op_type not in ("DequantizeLinear", "Identity"):
+        if not is_raw and node.op_type not in ("Cast", "DequantizeLinear", "Identity"):
             raise ValueError(f"output `{port.name}` is made by {node.op_type}")
         tensor = port.name if is_raw else node.input[0]
         name = state.value_of(tensor)
