@@ -5,6 +5,7 @@ Forked processes inherit the programmed machine, so nothing is prepared twice.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -53,6 +54,7 @@ def in_processes(work: Callable[[slice], Answer], parts: Sequence[slice]) -> lis
 
 
 def _answer(work: Callable[[slice], object], part: slice, sender: Connection) -> None:
+    gc.freeze()  # what the parent has left over may wait, at its end, for threads of the parent
     signal(SIGINT, SIG_IGN)  # Ctrl-C reaches all; the parent ends its children
     with suppress(BrokenPipeError):  # the parent wants it no more
         try:
