@@ -95,7 +95,7 @@ def load_models(path: str | Path) -> tuple[onnx.ModelProto, onnx.ModelProto | No
             Diagnostic(
                 "R705",
                 f"`{path}` has no reference.onnx, so there is nothing to verify it against",
-                hint="programs made by `pimc asm` can be run, not verified",
+                hint="programs made by `pimc asm` and single phases can be run, not verified",
             )
         )
     return reference, _load_model(file.parent / FLOAT_FILE)

@@ -1,8 +1,7 @@
 """Expand: operators written exactly as simpler ones, which the machine has.
 
 A reduction over any axes becomes a global pool over their product, a norm the root of a reduction;
-a product with constant rows in front is turned around. `arithmetic`, `norms`, `upsample`,
-`volumes` and `recurrent` hold further rewrites.
+`arithmetic`, `norms`, `products`, `upsample`, `volumes` and `recurrent` hold further rewrites.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pimc.frontend.einsum import einsum
 from pimc.frontend.emit.pool import reduced_axes, spatial_axes
 from pimc.frontend.net import Net, Op
 from pimc.frontend.norms import flat_layer_norm, gather_norms, mean_variance, one_image
+from pimc.frontend.products import constant_product
 from pimc.frontend.recurrent import write_recurrent
 from pimc.frontend.upsample import conv_transpose, interpolate
 from pimc.frontend.volumes import global_pool, reduced_volume, volume_conv, volume_pool
@@ -128,28 +128,6 @@ def _over_root_mean_square(write: Writer) -> list[Op] | None:
 
 
 # ---------------------------------------------------------------------- products
-def _product(write: Writer) -> list[Op] | None:
-    """A constant first operand: A x = (x' A')', so that the constant is weights."""
-    net, op = write.net, write.op
-    first, second = op.inputs[0], op.inputs[1]
-    if not net.is_constant(first) or net.is_constant(second) or second not in net.shapes:
-        return None
-    values, shape = net.constant(first), net.shapes[second]
-    if min(values.ndim, len(shape)) < 2 or any(size != 1 for size in values.shape[:-2]):
-        return None
-    if values.ndim > len(shape):
-        return None
-    turn = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
-    turned = [shape[axis] for axis in turn]
-    source = write.add("Transpose", (second,), turned, "turned", perm=turn)
-    *_, rows, columns = values.shape
-    matrix = np.ascontiguousarray(values.reshape(rows, columns).T)
-    weights = write.constant("weights", matrix)
-    product = write.add("MatMul", (source, weights), (*turned[:-1], rows), "product")
-    write.add("Transpose", (product,), None, perm=turn)
-    return write.ops
-
-
 def _layer_norm(write: Writer) -> list[Op] | None:
     return one_image(write) or flat_layer_norm(write)
 
@@ -162,7 +140,7 @@ _REWRITES: dict[str, Callable[[Writer], list[Op] | None]] = {
     "LayerNormalization": _layer_norm,
     "LpNormalization": _over_norm,
     "MeanVarianceNormalization": mean_variance,
-    "MatMul": _product,
+    "MatMul": constant_product,
     "Mean": arithmetic.mean,
     "RMSNormalization": _over_root_mean_square,
     "ReduceLogSum": arithmetic.log_of_sum,

@@ -102,6 +102,25 @@ def test_matmul_takes_any_number_of_rows(lead: str, bias: bool) -> None:
     assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
 
 
+SEVERAL = {
+    "experts that share their input": ("float[N,1,6,8] x", "MatMul(x, w)", (5, 8, 4)),
+    "experts on inputs of their own": ("float[N,5,6,8] x", "MatMul(x, w)", (5, 8, 4)),
+    "experts without an axis in the input": ("float[1,6,8] x", "MatMul(x, w)", (5, 1, 8, 4)),
+    "heads of constant queries": ("float[N,5,8,6] x", "MatMul(w, x)", (1, 5, 3, 8)),
+    "queries that all heads share": ("float[N,5,8,6] x", "MatMul(w, x)", (3, 8)),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_constants_of_several_matrices_are_a_layer_each(case: str) -> None:
+    port, call, shape = SEVERAL[case]
+    model = make(f"({port}) => (float[A,B,C,D] y)", f"y = {call}", w=weights(*shape))
+    imported = check_model(model, images=1)
+    matrices = [node for node in imported.graph.nodes if isinstance(node, MatrixNode)]
+    assert len(matrices) == (5 if len(shape) > 2 else 1)
+    assert not imported.on_host
+
+
 POOLS = {
     "max": "y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)",
     "max padded": "y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)",
