@@ -38,6 +38,8 @@ class Distance:
     same_top1: int = 0
     samples: int = 0
     classes: int = 0  # elements of the output
+    gap: float = 0.0  # largest difference of an element
+    peak: float = 0.0  # largest magnitude of the float model's
 
     def add(self, ours: Array, theirs: Array) -> None:
         a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (ours, theirs))
@@ -46,11 +48,19 @@ class Distance:
         self.same_top1 += int((a.argmax(1) == b.argmax(1)).sum())
         self.samples += len(a)
         self.classes = a.shape[1]
+        self.gap = max(self.gap, float(np.abs(a - b).max(initial=0.0)))
+        self.peak = max(self.peak, float(np.abs(b).max(initial=0.0)))
 
     @property
     def top1_agreement(self) -> float | None:
         """Share of samples with the same largest element; None where there is but one element."""
         return self.same_top1 / self.samples if self.classes > 1 else None
+
+    @property
+    def max_relative_diff(self) -> float | None:
+        """Largest difference over the largest magnitude; None where either is no finite number."""
+        found = self.gap / (self.peak or 1.0)
+        return found if np.isfinite(found) else None
 
     @property
     def sqnr_db(self) -> float | None:
@@ -65,8 +75,7 @@ class Verification:
     """What a check found.
 
     layers, outputs: largest difference in quantization steps (LSB), by name in the reference.
-    floats: of tensors that the host made and nothing quantized, the largest difference over the
-    largest magnitude.
+    floats: of tensors that nothing quantized, the largest difference over the largest magnitude.
     distances: to the float model, by output. right: samples whose largest output is the label.
     """
 
@@ -113,7 +122,12 @@ class Verification:
             report["float_top1_agreement"] = first.top1_agreement
             report["float_sqnr_db"] = first.sqnr_db
             report["float_outputs"] = [
-                {"name": name, "top1_agreement": found.top1_agreement, "sqnr_db": found.sqnr_db}
+                {
+                    "name": name,
+                    "top1_agreement": found.top1_agreement,
+                    "sqnr_db": found.sqnr_db,
+                    "max_relative_diff": found.max_relative_diff,
+                }
                 for name, found in self.distances.items()
             ]
         if self.float_error is not None:

@@ -89,6 +89,29 @@ def _show_compression(done: dict[str, Any]) -> None:
     )
 
 
+def _show_floats(found: dict[str, Any]) -> None:
+    """How near the tensors are that nothing quantized: to the reference, and to the model."""
+    from pimc.check import FLOAT_TOLERANCE  # loads onnxruntime
+
+    floats = found.get("float_layers", [])
+    if not floats:
+        return
+    largest = max(layer["max_relative_diff"] for layer in floats)
+    click.echo(
+        f"floats: largest difference {largest:.1e} of the largest magnitude, {FLOAT_TOLERANCE:.0e} "
+        f"allowed, over {len(floats)} tensors"
+    )
+    for layer in floats:
+        if layer["max_relative_diff"] > FLOAT_TOLERANCE:
+            click.echo(f"  {layer['max_relative_diff']:.1e}  {layer['name']}")
+    for output in found.get("float_outputs", []):
+        if output["max_relative_diff"] is not None:
+            click.echo(
+                f"`{output['name']}` against the float model: largest difference "
+                f"{output['max_relative_diff']:.1e} of the largest magnitude"
+            )
+
+
 def show_verification(found: dict[str, Any]) -> None:
     """The lines that `compile --verify` and `verify` print."""
     verdict = "equal" if found["equal"] else "DIFFERENT"
@@ -99,6 +122,7 @@ def show_verification(found: dict[str, Any]) -> None:
     for layer in found["layers"]:
         if layer["max_abs_diff_lsb"]:
             click.echo(f"  {layer['max_abs_diff_lsb']:3} LSB  {layer['name']}")
+    _show_floats(found)
     if "float_top1_agreement" in found:
         noise = found["float_sqnr_db"]
         quality = "no difference" if noise is None else f"SQNR {noise:.1f} dB"

@@ -106,7 +106,8 @@ def _rows(outputs: dict[str, Any]) -> list[tuple[str, str, str]]:
 def verify_command(**arguments: Any) -> None:
     """Compare PROGRAM with onnxruntime on its reference model, and with the float model.
 
-    Every inner tensor is compared; exit code 1 when any integer differs. With --noise, PROGRAM
+    Every inner tensor is compared; exit code 1 when any integer differs, or a float32 by more
+    than 1e-5 of the largest magnitude. With --noise, PROGRAM
     runs on devices with imperfections instead, and is compared with its own exact run: accuracy
     with 95 % intervals, differences in quantization steps (LSB), saturated conversions.
     """
@@ -160,6 +161,12 @@ def _verify_exactly(
         if arguments["per_layer"]:
             rows = [(layer["name"], layer["max_abs_diff_lsb"]) for layer in report["layers"]]
             show_table(("tensor", "largest difference, LSB"), rows)
+            near = [
+                (layer["name"], f"{layer['max_relative_diff']:.1e}")
+                for layer in report.get("float_layers", [])
+            ]
+            if near:
+                show_table(("float tensor", "largest difference / largest magnitude"), near)
         show_verification(report)
     if not found.is_equal:
         sys.exit(EXIT_VERIFICATION_FAILED)

@@ -24,8 +24,8 @@ FUNCTIONS = frozenset(("Erf", "Exp", "Log", "Sqrt", "Tanh"))
 _FLOAT = onnx.TensorProto.FLOAT
 _POOLS = frozenset(("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"))
 FLOAT_OPS = frozenset(
-    """Abs Add Clip Concat Div Gelu Identity LayerNormalization Max Min Mul Neg Pow Reciprocal Relu
-    Sigmoid Softmax Sub""".split()  # noqa: SIM905
+    """Abs Add Clip Concat Div Gelu HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Max
+    Min Mul Neg Pow Reciprocal Relu Sigmoid Softmax Sub""".split()  # noqa: SIM905
 )
 _MATRICES = frozenset(("Conv", "Gemm", "MatMul"))
 FLOAT_OPS |= FUNCTIONS | _POOLS | MOVES
@@ -174,4 +174,6 @@ def takes_floats(net: Net, op: Op) -> bool:
         return bool(np.all(fill == np.rint(fill)) and np.abs(fill).max(initial=0) < 2**24)
     if op.op_type == "Pow":
         return op.inputs[0] not in constants
+    if op.op_type == "Clip":
+        return all(name in constants for name in op.inputs[1:] if name)
     return op.op_type != "Gather" or op.inputs[0] not in constants or is_lookup(net, op)

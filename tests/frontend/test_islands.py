@@ -71,6 +71,10 @@ ISLANDS = {
     "sigmoid": f"{SHIFTED} y = Sigmoid(c)",
     "silu": f"{SHIFTED} g = Sigmoid(c) y = Mul(g, c)",
     "relu": f"{SHIFTED} y = Relu(c)",
+    "leaky relu": f"{SHIFTED} y = LeakyRelu<alpha=0.2>(c)",
+    "steep leaky relu": f"{SHIFTED} y = LeakyRelu<alpha=2.0>(c)",
+    "hard sigmoid": f"{SHIFTED} y = HardSigmoid<alpha=0.3>(c)",
+    "hard swish": f"{SHIFTED} y = HardSwish(c)",
     "clip": f"{SHIFTED} y = Clip(c, low, two)",
     "negative": f"{SHIFTED} y = Neg(c)",
     "reciprocal": f"{SHIFTED} m = Exp(c) y = Reciprocal(m)",
@@ -218,6 +222,15 @@ def test_the_sums_of_a_crossbar_may_stay_float(case: str) -> None:
     assert program.verify()["equal"]
 
 
+def test_bounds_that_are_computed_send_a_clip_to_the_host() -> None:
+    body = f"{SHIFTED} m = ReduceMax<keepdims=0>(z) y = Clip(c, low, m)"
+    signature = "(float[1,6,8] x, float[1,6,8] z) => (float[1,A,B] y)"
+    model = make(signature, QUANTIZED + body, opset=18, **PARAMETERS, low=F(-0.5))
+    program = pimc.compile(model)
+    assert "Clip" in {stay["op_type"] for stay in program.report["placement"]["on_host"]}
+    assert program.verify()["equal"]
+
+
 def test_a_model_that_quantizes_nothing_is_quantized_as_a_whole() -> None:
     model = make(ROWS, "c = Add(x, z) y = LayerNormalization<axis=-1>(c, row)", row=weights(8))
     found = check_model(model)
@@ -331,6 +344,7 @@ def test_a_transformer_block_with_quantized_products_equals_onnxruntime(tmp_path
     assert found["max_abs_diff_lsb"] == 0
     assert all(entry["max_relative_diff"] <= 1e-7 for entry in found["float_layers"])
     assert found["float_sqnr_db"] > 100  # of the user's own quantized model, in float32
+    assert found["float_outputs"][0]["max_relative_diff"] < 1e-5
     kinds = {type(i).mnemonic for core in program.program.cores for i in walk(core.body)}
     assert {"fsoftmax", "flayernorm", "add"} <= kinds
 

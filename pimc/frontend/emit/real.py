@@ -92,6 +92,31 @@ def _sigmoid(build: Builder, op: Op) -> None:
     _binary(build, op, "Pow", whole, -1.0, op.output)
 
 
+def _hard_sigmoid(build: Builder, op: Op) -> None:
+    """min(max(alpha x + beta, 0), 1)."""
+    alpha, beta = (op.attributes.get(key, value) for key, value in (("alpha", 0.2), ("beta", 0.5)))
+    slope = _inner(build, op, "Mul", op.inputs[0], alpha)
+    ramp = _inner(build, op, "Max", _inner(build, op, "Add", slope, beta), 0.0)
+    _binary(build, op, "Min", ramp, 1.0, op.output)
+
+
+def _hard_swish(build: Builder, op: Op) -> None:
+    """x times its hard sigmoid of slope 1/6."""
+    gate = build.net.fresh(f"{op.output}_gate")
+    build.like(gate, op.output)
+    numbers = {"alpha": 1 / 6, "beta": 0.5}
+    _hard_sigmoid(build, Op(f"{op.name}/gate", "HardSigmoid", op.inputs, (gate,), numbers))
+    emit_binary(build, Op(op.name, "Mul", (gate, op.inputs[0]), op.outputs))
+
+
+def _leaky(build: Builder, op: Op) -> None:
+    """The larger of x and alpha x, or the smaller where alpha is above 1."""
+    alpha = float(op.attributes.get("alpha", 0.01))
+    scaled = _inner(build, op, "Mul", op.inputs[0], alpha)
+    kind = "Max" if alpha <= 1 else "Min"
+    emit_binary(build, Op(op.name, kind, (op.inputs[0], scaled), op.outputs))
+
+
 def _reciprocal(build: Builder, op: Op) -> None:
     _binary(build, op, "Pow", op.inputs[0], -1.0, op.output)
 
@@ -220,6 +245,9 @@ _EMITTERS: dict[str, Callable[[Builder, Op], None]] = {
     **dict.fromkeys(("Clip", "Relu"), _clamp),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"), _pool),
     "Abs": _magnitude,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "LeakyRelu": _leaky,
     "Identity": _identity,
     "LayerNormalization": _layer_norm,
     "Neg": _negative,
