@@ -114,10 +114,10 @@ def _assign(
 ) -> tuple[dict[str, QParams], list[str]]:
     outputs = {held.leader[name] for name in net.output_tensors() if name in held.leader}
     explicit = explicit_qparams(net, held)
-    for port in net.inputs:  # integers that nobody gives a meaning keep their own
-        if port.elem_type in INT_NAMES:
+    for port in (*net.inputs, *net.outputs):  # integers that nobody gives a meaning keep their own
+        if port.elem_type in INT_NAMES and port.tensor in held.leader:
             own = QParams(np.float32(1), 0, INT_NAMES[port.elem_type])
-            explicit.setdefault(port.tensor, own)
+            explicit.setdefault(held.leader[port.tensor], own)
     truths = (name for name in held.users if is_bool(net, name))
     explicit |= dict.fromkeys(truths, TRUTH)
     dtypes = _dtypes(net, steps, held, explicit)

@@ -99,3 +99,13 @@ def test_a_choice_whose_result_is_always_0_has_a_range() -> None:
     model = make("(float[N,3] x) => (float[A,B] y)", "y = Where(c, x, z)", z=0.0,
                  c=np.zeros((1, 3), bool))  # fmt: skip
     check(model)
+
+
+def test_integers_that_the_host_moves_keep_their_type() -> None:
+    """A part without elements is nothing for the chip."""
+    model = make(
+        "(uint8[1,4,4,2] x) => (uint8[A,B,C,D] a)", "a, b = Split<axis=2>(x, s)",
+        s=np.array([4, 0]),
+    )  # fmt: skip
+    x = np.arange(32, dtype=np.uint8).reshape(1, 4, 4, 2) * 8
+    assert np.array_equal(check(model).run({"x": x})["a"], x)
