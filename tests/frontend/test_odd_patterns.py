@@ -109,3 +109,15 @@ def test_integers_that_the_host_moves_keep_their_type() -> None:
     )  # fmt: skip
     x = np.arange(32, dtype=np.uint8).reshape(1, 4, 4, 2) * 8
     assert np.array_equal(check(model).run({"x": x})["a"], x)
+
+
+def test_a_choice_by_a_test_of_itself_is_a_table_into_floats() -> None:
+    model = make(
+        "(float[N,6] x) => (float[A,B] y)",
+        "a = QuantizeLinear(x, s, z) r = DequantizeLinear(a, s, z)"
+        " c = Greater(r, low) y = Where(c, r, low)",
+        s=0.05,
+        z=np.int8(0),
+        low=0.0,
+    )
+    check(model)

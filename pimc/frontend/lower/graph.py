@@ -82,7 +82,7 @@ def lower(reference: onnx.ModelProto) -> Graph:
                 lower_quantize(state, model, node, regions, tables)
         elif node.op_type == "MatMulInteger" and is_scaled(state, model, node):
             pass  # lowered with the product that makes a row of it
-        elif node.op_type in _LOWERINGS:
+        elif node.op_type in _LOWERINGS and node.output[0] not in regions:
             _LOWERINGS[node.op_type](state, model, node)
         elif _is_float_row(state, node):
             lower_float(state, model, node, regions, tables)
@@ -96,7 +96,8 @@ def _may_be_table(state: State, model: ReferenceModel, node: onnx.NodeProto) -> 
         return False
     if node.op_type == "QuantizeLinear":
         return node.output[0] in state.infos and node.input[0] in model.makers
-    return _is_float_row(state, node) and node.op_type not in _LOWERINGS
+    is_made = node.op_type not in _LOWERINGS or node.op_type == "Where"  # by a test, not by a mask
+    return _is_float_row(state, node) and is_made
 
 
 def _is_float_row(state: State, node: onnx.NodeProto) -> bool:
