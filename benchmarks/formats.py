@@ -14,7 +14,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,14 @@ def _cell(found: dict[str, Any], share: float) -> str:
     return ", ".join(parts)
 
 
-def table(sources: list[Path]) -> Iterator[str]:
-    """The lines of the table, and of what stays on the host."""
+def table(sources: Sequence[Path], wanted: str) -> Iterator[str]:
+    """The lines of the table, and of what stays on the host. wanted: a part of a form's name."""
     yield f"| form | {' | '.join(source.stem for source in sources)} |"
     yield f"|---|{'---|' * len(sources)}"
     rest = []
     for name, form in FORMS.items():
+        if wanted not in name:
+            continue
         cells = []
         for source in sources:
             with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +106,10 @@ def table(sources: list[Path]) -> Iterator[str]:
 
 @click.command(help=(__doc__ or "").split("\n\n")[0])
 @click.argument("networks", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
-def main(networks: tuple[Path, ...]) -> None:
+@click.option("--form", default="", help="Only forms whose names hold this.")
+def main(networks: tuple[Path, ...], form: str) -> None:
     logging.disable(logging.WARNING)  # the tools report on themselves
-    for line in table(list(networks)):
+    for line in table(networks, form):
         click.echo(line)
 
 
