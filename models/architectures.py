@@ -204,11 +204,12 @@ ARCHITECTURES: dict[str, Callable[[], Example]] = {
     "bert": bert,
     "lstm_tagger": lambda: tokens(Tagger(), 5000),
     "unet": lambda: image(UNet(), side=128),
-    "bert_base_2": lambda: fixed(
-        Logits(hub.BertModel(hub.BertConfig(num_hidden_layers=2), add_pooling_layer=False)), 1, 128
+    "bert_base": lambda: fixed(
+        Logits(hub.BertModel(hub.BertConfig(), add_pooling_layer=False)), 1, 128
     ),
-    "gpt2_2": lambda: fixed(
-        Logits(hub.GPT2Model(hub.GPT2Config(n_layer=2, vocab_size=5000, use_cache=False))), 1, 64
+    "gpt2": lambda: fixed(Logits(hub.GPT2Model(hub.GPT2Config(use_cache=False))), 1, 64),
+    "vit_base": lambda: fixed(
+        Logits(hub.ViTModel(hub.ViTConfig(), add_pooling_layer=False)), 1, 3, 224, 224
     ),
     "mobilevit_small": lambda: fixed(
         Logits(hub.MobileViTModel(hub.MobileViTConfig())), 1, 3, 256, 256
