@@ -9,7 +9,7 @@ from frontend.makers import make, weights
 from frontend.oracle import check_model, random_feeds, run_onnx
 
 import pimc
-from passes.graph import MatrixNode
+from passes.graph import BinaryNode, MatrixNode
 from pimc.frontend.build import Imported
 
 VOLUME = "(float[N,4,5,7,6] x) => (float[N,C,D,H,W] y)"
@@ -115,3 +115,12 @@ def test_rows_of_nothing_but_padding_come_from_no_source() -> None:
     )
     program = pimc.compile(model, calibration=random_feeds(model, 4, 0))
     assert program.verify(random_feeds(model, 3, 1))["equal"]
+
+
+def test_volumes_that_meet_keep_channels_as_channels() -> None:
+    """Else both would be turned around, for which a core needs all of them."""
+    body = "c = Conv<pads=[1,1,1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1,1,1]>(c, w) y = Add(c, d)"
+    model = make("(float[N,4,5,7,6] x) => (float[N,4,5,7,6] y)", body, w=weights(4, 4, 3, 3, 3))
+    graph = _check(model).graph
+    (node,) = (node for node in graph.nodes if isinstance(node, BinaryNode))
+    assert graph.values[node.output].shape == (35, 6, 4)

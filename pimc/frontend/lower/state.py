@@ -22,6 +22,7 @@ from pimc.frontend.net import NUMBER_TYPES, NUMPY_TYPES, QParams
 
 Elements = NDArray[np.int64]
 CONSTANT = -1024  # element number of integer constant c: CONSTANT - c
+_IMAGE_RANK = 3  # channels, rows, columns
 _UNKNOWN = QParams(np.float32(1), 0)
 
 
@@ -183,6 +184,8 @@ class State:
             stored = (elements.transpose(order) if order else elements).reshape(-1)
             if self._same_value(machine_shape(held.info.shape, axis), stored):
                 return axis
+        if rank > _IMAGE_RANK:  # what lies side by side in its source is most easily moved so
+            return next((axis for axis in axes if _is_side_by_side(elements, axis)), default)
         return default
 
     def _same_value(self, shape: Shape, stored: Elements) -> str | None:
@@ -291,6 +294,12 @@ class State:
         names = [*inputs, *(name for node in kept for name in node.results)]
         values = {name: self.values[name] for name in names}
         return Graph(tuple(inputs), tuple(outputs), tuple(kept), values)
+
+
+def _is_side_by_side(elements: Elements, axis: int) -> bool:
+    """Whether most steps along an axis lead to the next element of a value."""
+    steps = np.diff(elements, axis=axis) == 1
+    return bool(steps.size and 2 * np.count_nonzero(steps) > steps.size)
 
 
 def graph_infos(model: onnx.ModelProto) -> dict[str, Info]:
