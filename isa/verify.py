@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isa import verify_float
+from isa import verify_float, verify_normalize
 from isa.diagnostics import Diagnostic, PimError
 from isa.phases import Phases
 from isa.program import Program
@@ -22,7 +22,7 @@ from isa.verify_partitions import check_partitions
 from isa.verify_run import MAX_STEPS, AbstractRun, executed_instructions
 from isa.verify_scope import Scope
 
-CHECK_MODULES = (verify_float,)  # importing it adds to verify_instructions.CHECKS
+CHECK_MODULES = (verify_float, verify_normalize)  # importing them fills CHECKS
 
 __all__ = ["check", "check_phases", "clipping_columns", "verify"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from isa.catalog_float import FUNCTIONS, REDUCTIONS, FloatLayerNorm, FloatSoftmax, Real
 from isa.printer import name_text
-from isa.verify_instructions import checks, table_of_shape
+from isa.verify_instructions import checks
+from isa.verify_normalize import table_of_shape
 from isa.verify_rules import quantized, real, same_shape
 from isa.verify_site import Site
 

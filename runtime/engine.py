@@ -14,19 +14,26 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.catalog import Recv, Send
+from isa.catalog import CATALOG, Recv, Send
 from isa.operands import Affine
+from runtime import lowering_float, lowering_normalize
 from runtime.binding import Binder, Queue
 from runtime.kernel import Kernel
 from runtime.lowering import LOWERINGS, Constants, Operation
 from runtime.regions import Box
 from runtime.streams import Bound, BoundLoop, Stream
 
+LOWERING_MODULES = (lowering_float, lowering_normalize)  # importing them fills LOWERINGS
 NO_REGION = -1
 REGIONS, NUMBERS, BOX_FIELDS = 4, 8, 14  # of an operation: regions, arguments; of a region
 ENDED, STUCK = -1, -2  # where a run stops; else the stream whose operation C refuses
 LARGEST = 1 << 30  # of what is written in a program: no index of C overflows
 LARGEST_TERMS = 4  # of a start
+
+
+def in_c() -> list[str]:
+    """Mnemonics of the instructions that C executes where it is built."""
+    return [cls.mnemonic for cls in CATALOG.values() if cls in LOWERINGS]
 
 
 class NotInC(Exception):

@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from isa.catalog import (
-    CATALOG,
     Accumulate,
     Add,
     Copy,
@@ -40,16 +39,6 @@ from isa.catalog import (
     Sub,
     SumPool,
 )
-from isa.catalog_float import (
-    FUNCTIONS,
-    REDUCTIONS,
-    FloatLayerNorm,
-    FloatSoftmax,
-    Function,
-    Real,
-    Reduction,
-)
-from isa.catalog_normalize import GroupNorm, LayerNorm, LogSoftmax, Moments, Softmax
 from isa.instruction import Instruction
 from isa.numerics import limits
 from runtime.binding import Binder
@@ -121,22 +110,17 @@ def lowers(*classes: type[Instruction]) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def in_c() -> list[str]:
-    """Mnemonics of the instructions that C executes where it is built."""
-    return [cls.mnemonic for cls in CATALOG.values() if cls in LOWERINGS]
-
-
-def _apart(into: Box, source: Box) -> bool:
+def apart(into: Box, source: Box) -> bool:
     """Whether elements may be written before all are read: other memory, or the very same."""
     return into.storage is not source.storage or into.region == source.region
 
 
-def _reals(constants: Constants, *values: float) -> int:
+def reals(constants: Constants, *values: float) -> int:
     """The number of a table of real operands."""
     return constants.tables.number(values, lambda: np.array(values, np.float32))
 
 
-def _small(*zeros: int) -> bool:
+def small(*zeros: int) -> bool:
     return all(-LARGEST_ZERO <= zero < LARGEST_ZERO for zero in zeros)
 
 
@@ -180,13 +164,13 @@ def gather(bind: Binder, i: Gather, constants: Constants) -> Operation | None:
 @lowers(Requant)
 def requant(bind: Binder, i: Requant, constants: Constants) -> Operation | None:
     into = bind.box(i.into)
-    if into.storage is bind.storages[i.source.name] or not _small(i.zero):
+    if into.storage is bind.storages[i.source.name] or not small(i.zero):
         return None
-    tables = _spread_tables(bind, constants, into, i.bias, i.scale)
+    tables = spread_tables(bind, constants, into, i.bias, i.scale)
     return Operation("requant", into, bind.box(i.source), numbers=(*tables, i.zero))
 
 
-def _spread_tables(bind: Binder, constants: Constants, into: Box, *names: str) -> list[int]:
+def spread_tables(bind: Binder, constants: Constants, into: Box, *names: str) -> list[int]:
     """The numbers of tables that broadcast to the columns and channels of a region."""
     tables = [bind.tables[name] for name in names]
     _, columns, channels = into.shape
@@ -211,9 +195,9 @@ _OPERATIONS = (Add, Sub, Mul, Max, Min, Div, Pow)  # in the order of COMBINATION
 @lowers(*_OPERATIONS)
 def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | None:
     into, a, b = bind.box(i.into), bind.box(i.a), bind.box(i.b)
-    if not (_apart(into, a) and _apart(into, b)) or not _small(i.zero_a, i.zero_b, i.zero):
+    if not (apart(into, a) and apart(into, b)) or not small(i.zero_a, i.zero_b, i.zero):
         return None
-    scales = _reals(constants, i.scale_a, i.scale_b, i.scale)
+    scales = reals(constants, i.scale_a, i.scale_b, i.scale)
     numbers = (_OPERATIONS.index(type(i)), i.zero_a, i.zero_b, i.zero, scales)
     return Operation("combine", into, a, b, numbers)
 
@@ -221,16 +205,16 @@ def combine(bind: Binder, i: Elementwise, constants: Constants) -> Operation | N
 @lowers(Select)
 def select(bind: Binder, i: Select, constants: Constants) -> Operation | None:
     into, mask, a, b = (bind.box(region) for region in (i.into, i.mask, i.a, i.b))
-    if not all(_apart(into, operand) for operand in (mask, a, b)):
+    if not all(apart(into, operand) for operand in (mask, a, b)):
         return None
-    scales = _reals(constants, i.scale_a, i.scale_b, i.scale)
+    scales = reals(constants, i.scale_a, i.scale_b, i.scale)
     return Operation("select", into, mask, a, (i.zero_a, i.zero_b, i.zero, scales), b)
 
 
 @lowers(Lut)
 def lut(bind: Binder, i: Lut, constants: Constants) -> Operation | None:
     into, source, values = bind.box(i.into), bind.box(i.source), bind.tables[i.table]
-    if not _apart(into, source) or values.dtype != into.dtype:
+    if not apart(into, source) or values.dtype != into.dtype:
         return None
     first = limits(source.dtype)[0]  # the byte pattern itself is the index
     table = constants.tables.number((i.table, first), lambda: np.roll(values, first, axis=-1))
@@ -240,7 +224,7 @@ def lut(bind: Binder, i: Lut, constants: Constants) -> Operation | None:
 @lowers(Accumulate)
 def accumulate(bind: Binder, i: Accumulate, constants: Constants) -> Operation | None:
     into, source = bind.box(i.into), bind.box(i.source)
-    return Operation("accumulate", into, source) if _apart(into, source) else None
+    return Operation("accumulate", into, source) if apart(into, source) else None
 
 
 @lowers(Mvm)
@@ -261,51 +245,8 @@ def matmul(bind: Binder, i: MatMul, constants: Constants) -> Operation | None:
     into, a, b = bind.box(i.into), bind.box(i.a), bind.box(i.b)
     if into.storage in (a.storage, b.storage):
         return None
-    numbers = (i.zero_a, i.zero_b, i.zero, _reals(constants, i.scale))
+    numbers = (i.zero_a, i.zero_b, i.zero, reals(constants, i.scale))
     return Operation("matmul", into, a, b, numbers)
-
-
-@lowers(Softmax)
-def softmax(bind: Binder, i: Softmax, constants: Constants) -> Operation | None:
-    into, source = bind.box(i.into), bind.box(i.source)
-    powers = constants.tables.number(i.powers, lambda: bind.tables[i.powers])
-    numbers = (i.zero, _reals(constants, i.scale, 0.0), powers)
-    return Operation("softmax", into, source, numbers=numbers) if _apart(into, source) else None
-
-
-@lowers(LogSoftmax)
-def logsoftmax(bind: Binder, i: LogSoftmax, constants: Constants) -> Operation | None:
-    into, source = bind.box(i.into), bind.box(i.source)
-    powers = constants.tables.number(i.powers, lambda: bind.tables[i.powers])
-    numbers = (i.zero, _reals(constants, i.scale, i.scale_a), powers)
-    return Operation("logsoftmax", into, source, numbers=numbers) if _apart(into, source) else None
-
-
-@lowers(LayerNorm)
-def layernorm(bind: Binder, i: LayerNorm, constants: Constants) -> Operation | None:
-    into, source = bind.box(i.into), bind.box(i.source)
-    gain, offset = (
-        constants.tables.number(name, partial(bind.tables.__getitem__, name))
-        for name in (i.gain, i.offset)
-    )
-    numbers = (i.zero, _reals(constants, i.scale, i.epsilon), gain, offset)
-    return Operation("layernorm", into, source, numbers=numbers) if _apart(into, source) else None
-
-
-@lowers(Moments)
-def moments(bind: Binder, i: Moments, constants: Constants) -> Operation | None:
-    into, source = bind.box(i.into), bind.box(i.source)
-    return Operation("moments", into, source)
-
-
-@lowers(GroupNorm)
-def groupnorm(bind: Binder, i: GroupNorm, constants: Constants) -> Operation | None:
-    into, source, held = bind.box(i.into), bind.box(i.source), bind.box(i.moments)
-    if not _apart(into, source):
-        return None
-    tables = _spread_tables(bind, constants, into, i.gain, i.offset)
-    numbers = (i.zero, _reals(constants, i.scale, i.epsilon), *tables, i.count)
-    return Operation("groupnorm", into, source, held, numbers)
 
 
 @lowers(MaxPool, SumPool)
@@ -315,44 +256,3 @@ def pool(bind: Binder, i: MaxPool | SumPool, constants: Constants) -> Operation 
         return None
     numbers = (int(isinstance(i, SumPool)), *i.kernel, i.stride, *i.dilation)
     return Operation("pool", into, source, numbers=numbers)
-
-
-@lowers(*FUNCTIONS)
-def function(bind: Binder, i: Function, constants: Constants) -> Operation | None:
-    return _real(bind, i, constants, "function", FUNCTIONS.index(type(i)))
-
-
-@lowers(*REDUCTIONS)
-def reduction(bind: Binder, i: Reduction, constants: Constants) -> Operation | None:
-    return _real(bind, i, constants, "reduce", REDUCTIONS.index(type(i)))
-
-
-@lowers(FloatSoftmax)
-def float_softmax(bind: Binder, i: FloatSoftmax, constants: Constants) -> Operation | None:
-    return _real(bind, i, constants, "fsoftmax")
-
-
-@lowers(FloatLayerNorm)
-def float_layer_norm(bind: Binder, i: FloatLayerNorm, constants: Constants) -> Operation | None:
-    tables = [
-        constants.tables.number(name, partial(bind.tables.__getitem__, name))
-        for name in (i.gain, i.offset)
-    ]
-    return _real(bind, i, constants, "flayernorm", 0, i.epsilon, *tables)
-
-
-def _real(
-    bind: Binder,
-    i: Real | FloatLayerNorm,
-    constants: Constants,
-    kind: str,
-    which: int = 0,
-    epsilon: float = 0.0,
-    *tables: int,
-) -> Operation | None:
-    """An operation of _crossbar_real.c; ``which`` of its kind, in the order of the catalog."""
-    into, source = bind.box(i.into), bind.box(i.source)
-    if not _apart(into, source) or not _small(i.zero_a, i.zero):
-        return None
-    scales = _reals(constants, i.scale_a, i.scale, epsilon)
-    return Operation(kind, into, source, numbers=(which, i.zero_a, i.zero, scales, *tables))

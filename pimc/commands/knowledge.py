@@ -105,8 +105,8 @@ def doctor(as_json: bool) -> None:
     """Versions, processor features, and which crossbar kernel runs."""
     from importlib.metadata import PackageNotFoundError, version
 
+    from runtime.engine import in_c
     from runtime.kernel import describe_kernel
-    from runtime.lowering import in_c
 
     facts: dict[str, object] = {
         "pimc": VERSION,
