@@ -75,7 +75,8 @@ def _enter(net: Net, source: str, path: _Path, leaf: Op) -> None:
         ends = number == len(path) - 1 and not reads
         moved = leaf.output if ends else net.fresh(f"{leaf.output}_moved")
         net.shapes[moved], net.types[moved] = net.shapes[move.output], kind
-        ops.append(replace(move, inputs=(name, *move.inputs[1:]), outputs=(moved,)))
+        inputs = (name, *move.inputs[1:])
+        ops.append(replace(move, name=f"{move.name}/{moved}", inputs=inputs, outputs=(moved,)))
         name = moved
     if reads:
         last = path[-1].output if path else source

@@ -265,7 +265,7 @@ def _refusal(
     if wrong and all(net.types.get(name) != net.types[wrong] for name in op.inputs if name):
         kind = onnx.TensorProto.DataType.Name(net.types[wrong]).lower()
         return "F214", f"it computes {kind} elements; only float32 and 8-bit integers are", None
-    is_checked = not (is_in_region or is_entry(net, op))
+    is_checked = not is_in_region and (is_float(net, op) or not is_entry(net, op))
     reason = (_why_no_floats(net, op) or rule.check(net, op)) if is_checked else None
     return ("F211", reason, None) if reason else None
 

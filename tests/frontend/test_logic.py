@@ -211,3 +211,22 @@ def test_truth_values_are_outputs_as_such(body: str) -> None:
     found, wanted = program.run(feeds)["y"], run_onnx(model, feeds)["y"]
     assert found.dtype == np.bool_
     assert np.mean(found != wanted) < 0.05  # near misses of values that are held in 8 bits
+
+
+def test_numbers_moved_for_several_readers_keep_apart() -> None:
+    body = "u = Unsqueeze(t, at) a = Cast<to=1>(u) c = Greater(u, one) y = Where(c, a, half)"
+    constants = {"at": np.array([1]), "one": np.array(1), "half": 0.5}
+    model = make("(int64[N,5] t) => (float[N,1,5] y)", body, **constants)
+    numbers = np.random.default_rng(0).integers(-4, 5, (3, 5))
+    imported = check_model(model, feeds={"t": numbers})
+    assert not imported.on_host
+    assert_near(model, imported)
+
+
+def test_numbers_that_a_quantized_model_makes_floats_stay_with_the_host() -> None:
+    body = "f = Cast<to=1>(t) g = Exp(f) q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)"
+    constants = {"s": np.float32(0.05), "z": np.int8(0)}
+    model = make("(bool[N,5] t, float[N,5] x) => (float[N,5] y, float[N,5] g)", body, **constants)
+    program = pimc.compile(model)
+    assert program.verify()["equal"]
+    assert [entry["op_type"] for entry in program.report["placement"]["on_host"]][:1] == ["Cast"]
