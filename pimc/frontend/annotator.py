@@ -164,9 +164,11 @@ class Annotator:
 
     # ------------------------------------------------------------------ activations
     def is_only_quantized(self, tensor: str) -> bool:
-        """Whether nobody reads a tensor before it is rounded."""
+        """Whether nobody reads a tensor before it is rounded, to the same integers for all."""
         readers = self._readers.get(tensor, [])
-        return tensor not in self._outputs and all(r.op_type == "QuantizeLinear" for r in readers)
+        if tensor in self._outputs or any(r.op_type != "QuantizeLinear" for r in readers):
+            return False
+        return len({self.scalar(r.inputs[1], r.input(2)) for r in readers}) == 1
 
     def meaning(self, tensor: str) -> QParams | None:
         """What all readers of moved integers read them as; None when that is not one thing."""

@@ -144,6 +144,17 @@ def test_a_float_input_that_is_quantized_for_one_reader_stays_float_for_the_othe
     assert kinds == [RealNode, MatrixNode, BinaryNode]
 
 
+def test_an_input_that_is_quantized_twice_stays_float() -> None:
+    scales = {"s1": F(0.01), "s2": F(0.06), "z1": np.int8(3), "z2": np.int8(-9)}
+    body = """q = QuantizeLinear(x, s1, z1) a = DequantizeLinear(q, s1, z1)
+              r = QuantizeLinear(x, s2, z2) b = DequantizeLinear(r, s2, z2) y = Add(a, b)"""
+    model = make("(float[N,6,8] x) => (float[N,6,8] y)", body, **scales)
+    feeds = random_feeds(model, 3, 0)
+    found = check_model(model, feeds=feeds, options=ON_CHIP)
+    assert found.graph.values["x"].dtype == "f32"
+    assert near(run_onnx(found.reference, feeds)["y"], run_onnx(model, feeds)["y"])
+
+
 def test_a_moved_tensor_is_quantized_behind_the_movement_where_others_want_floats() -> None:
     body = f"""{SHIFTED} m = Transpose<perm=[0,2,1]>(c) q = QuantizeLinear(m, s, o)
                r = DequantizeLinear(q, s, o) k = Transpose<perm=[0,2,1]>(r) y = Add(c, k)"""

@@ -8,6 +8,7 @@ made when something computes with the result (or never, when the order is alread
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -306,15 +307,15 @@ def graph_infos(model: onnx.ModelProto) -> dict[str, Info]:
     """Types and shapes of the 8-bit tensors and float32 rows that a model declares, and of its
     row numbers.
 
-    A float input is a row of floats unless it is only read to be quantized; a float output has one
+    A float input is a row of floats unless it is read once, to be quantized; a float output has one
     inside.
     """
     names = {onnx.TensorProto.INT8: "s8", onnx.TensorProto.UINT8: "u8"}
     graph = model.graph
     numbers = {value.name for value in graph.input}
-    reads = [(node.op_type == "QuantizeLinear", name) for node in graph.node for name in node.input]
-    only_quantized = {name for is_quantized, name in reads if is_quantized}
-    only_quantized -= {name for is_quantized, name in reads if not is_quantized}
+    reads = Counter(name for node in graph.node for name in node.input)
+    quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    only_quantized = {name for name in quantized if reads[name] == 1}
     ports = (numbers & only_quantized) | {value.name for value in graph.output}
     found: dict[str, Info] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
