@@ -30,7 +30,7 @@ from isa.diagnostics import PimError
 
 SHAPES = {  # what the exported files leave open, besides the batch
     "bert": {"tokens": (1, 16)},
-    "lstm_tagger": {"tokens": (1, 16)},
+    "lstm_tagger": {"tokens": (1, 32)},
     "modelA_paper": {"x": (1, 100, 16)},
 }
 SAMPLES = 8  # for onnxruntime's calibrators and for pimc's

@@ -213,7 +213,9 @@ class _Check:
         assert self._float_model is not None
         twin, widths = in_float32(self._float_model)
         if widths and self.found.float_error is None:
-            said = f"cannot run it in {' and '.join(widths)}, float32 is compared: {said}"
+            said = (
+                f"onnxruntime cannot run it in {' and '.join(widths)}, so that is float32: {said}"
+            )
             with suppress(PimError):
                 self.float = self._open(twin)
         self.found.float_error = said

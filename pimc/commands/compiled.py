@@ -130,7 +130,8 @@ def show_verification(found: dict[str, Any]) -> None:
         top1 = "" if agreement is None else f"top-1 agreement {agreement:.1%}, "
         click.echo(f"against the float model: {top1}{quality}")
     if "float_error" in found:
-        click.echo(f"not compared with the float model: {found['float_error']}")
+        what = "note on" if "float_top1_agreement" in found else "not compared with"
+        click.echo(f"{what} the float model: {found['float_error']}")
     if "accuracy" in found:
         known = (("float", "float_accuracy"), ("reference", "reference_accuracy"))
         others = ", ".join(f"{name} {found[key]:.1%}" for name, key in known if key in found)

@@ -84,6 +84,9 @@ def compress(
         raise PimError(Diagnostic("U951", f"{len(labelled.labels)} labels do not fit the images"))
     work = _start(model, specs)
     layers = find_layers(work.current)
+    if not layers:
+        hint = "give the network in float32, as it was before it was converted or quantized"
+        raise PimError(Diagnostic("U952", "no layer of the model has float32 weights", hint=hint))
     plans = make_plans(layers, [read_layer(work.current, one)[0] for one in layers], specs)
     if work.surgery is None and all(plan.is_dense for plan in plans):
         raise PimError(_nothing(specs))

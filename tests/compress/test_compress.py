@@ -189,6 +189,19 @@ def test_a_model_without_such_layers_is_refused() -> None:
     assert caught.value.diagnostics[0].code == "U952"
 
 
+def test_a_model_without_float32_weights_is_refused() -> None:
+    model = load("lenet5_fmnist.onnx")
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    data = {name: array.astype(np.float16) for name, array in images(8).items()}
+    with pytest.raises(PimError, match="float32 weights") as caught:
+        compress(model, data, [parse_compression("channel:keep=0.65")])
+    assert caught.value.diagnostics[0].code == "U952"
+
+
 def test_labels_that_do_not_fit_are_refused() -> None:
     test = labelled()
     with pytest.raises(PimError) as caught:
