@@ -94,6 +94,48 @@ class Tagger(nn.Module):
         return self.tag(self.lstm(self.embed(tokens))[0])
 
 
+class Residual(nn.Module):
+    """``relu(shortcut + body)`` of images or volumes."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.shortcut(x) + self.body(x))
+
+
+class Diffusion(nn.Module):
+    """A block of a diffusion U-Net: GroupNorm, SiLU, a time embedding, and self-attention."""
+
+    def __init__(self, width: int = 128, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.GroupNorm(32, width) for _ in range(4))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, padding=1)
+            for inputs, outputs in ((4, width), (width, width), (width, width), (width, 4))
+        )
+        self.time = nn.Linear(256, width)
+        self.mixes = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        silu = nn.functional.silu
+        x = self.convs[0](x)
+        inner = self.convs[1](silu(self.norms[0](x))) + self.time(silu(time))[:, :, None, None]
+        x = x + self.convs[2](silu(self.norms[1](inner)))
+        batch, width, rows, columns = x.shape
+        places = self.norms[2](x).flatten(2).transpose(1, 2)
+        query, key, value = (
+            mix(places).reshape(batch, rows * columns, self.heads, -1).transpose(1, 2)
+            for mix in self.mixes[:3]
+        )
+        share = torch.softmax(query @ key.transpose(2, 3) * (width // self.heads) ** -0.5, -1)
+        mixed = self.mixes[3]((share @ value).transpose(1, 2).flatten(2))
+        x = x + mixed.transpose(1, 2).reshape(x.shape)
+        return self.convs[3](silu(self.norms[3](x)))
+
+
 def double(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         *(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()),
@@ -117,6 +159,46 @@ def fixed(network: nn.Module, *shape: int) -> Example:
     is_text = len(shape) == 2 and shape[1] < 1000
     sample = torch.randint(0, 5000, shape) if is_text else torch.rand(shape)
     return Example(network, {"x": sample})
+
+
+def style_transfer() -> Example:
+    """Convolutions with InstanceNorm down, two residual blocks, and up again, at 128 x 128."""
+
+    def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+        pad = nn.ReflectionPad2d(kernel // 2)
+        norm = nn.InstanceNorm2d(outputs, affine=True)
+        return [pad, nn.Conv2d(inputs, outputs, kernel, stride), norm, nn.ReLU()]
+
+    layers = [*layer(3, 32, 9), *layer(32, 64, 3, 2), *layer(64, 128, 3, 2)]
+    layers += [Residual(nn.Sequential(*layer(128, 128, 3), *layer(128, 128, 3)[:-1]))] * 2
+    for inputs, outputs in ((128, 64), (64, 32)):
+        layers += [nn.Upsample(scale_factor=2), *layer(inputs, outputs, 3)]
+    layers += layer(32, 3, 9)[:2]
+    return fixed(nn.Sequential(*layers), 1, 3, 128, 128)
+
+
+def diffusion_block() -> Example:
+    return Example(Diffusion(), {"x": torch.rand(1, 4, 32, 32), "time": torch.rand(1, 256)})
+
+
+def r3d_18() -> Example:
+    """ResNet-18 of videos (Tran et al. 2018), 8 frames of 56 x 56."""
+
+    def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+        conv = nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        return [conv, nn.BatchNorm3d(outputs), nn.ReLU()]
+
+    stem = nn.Conv3d(3, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+    layers: list[nn.Module] = [stem, nn.BatchNorm3d(64), nn.ReLU()]
+    inputs = 64
+    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        first = layer(inputs, outputs, 3, stride) + layer(outputs, outputs, 3)[:-1]
+        change = nn.Sequential(*layer(inputs, outputs, 1, stride)[:-1]) if stride > 1 else None
+        second = layer(outputs, outputs, 3) + layer(outputs, outputs, 3)[:-1]
+        layers += [Residual(nn.Sequential(*first), change), Residual(nn.Sequential(*second))]
+        inputs = outputs
+    layers += [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(512, 400)]
+    return fixed(nn.Sequential(*layers), 1, 3, 8, 56, 56)
 
 
 def vgg16() -> Example:
@@ -217,6 +299,9 @@ ARCHITECTURES: dict[str, Callable[[], Example]] = {
     "segformer_b0": lambda: fixed(
         Logits(hub.SegformerModel(hub.SegformerConfig())), 1, 3, 224, 224
     ),
+    "style_transfer": style_transfer,
+    "diffusion_block": diffusion_block,
+    "r3d_18": r3d_18,
     "poolformer": lambda: fixed(
         Logits(hub.PoolFormerModel(hub.PoolFormerConfig())), 1, 3, 224, 224
     ),
