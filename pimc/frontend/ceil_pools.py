@@ -1,7 +1,8 @@
-"""Ceil pools: give pools with ceil_mode explicit end pads, so that nobody has to agree on it.
+"""Ceil pools: write out what onnx's shape inference and onnxruntime count differently.
 
-onnx's shape inference and onnxruntime count windows differently when the last one would start in
-the padding: onnxruntime leaves it out. Explicit pads mean the same to both.
+Both round up with ceil_mode, but onnxruntime leaves a window out that would start in the padding:
+explicit pads mean the same to both. A transposed convolution whose auto_pad is SAME gives as many
+places as strides in onnxruntime, and onnx adds its output_padding: an explicit output_shape.
 """
 
 from __future__ import annotations
@@ -32,6 +33,20 @@ def window_count(size: int, begin: int, end: int, reach: int, stride: int) -> in
     """Windows along an axis with ceil_mode: none starts behind the input and its begin pads."""
     count = -(-(size + begin + end - reach) // stride) + 1
     return count - 1 if (count - 1) * stride >= size + begin else count
+
+
+def resolve_same(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give transposed convolutions with SAME pads their output_shape, in place; return the model."""
+    waiting = [n for n in model.graph.node if n.op_type == "ConvTranspose" and not n.domain]
+    waiting = [n for n in waiting if _attributes(n).get("auto_pad", b"").startswith(b"SAME")]
+    for node in waiting:
+        sizes = _shapes(model).get(node.input[0])
+        given = _attributes(node)
+        if sizes is not None and given.get("output_padding") and "output_shape" not in given:
+            strides = given.get("strides") or [1] * len(sizes[2:])
+            places = [size * stride for size, stride in zip(sizes[2:], strides, strict=True)]
+            node.attribute.append(helper.make_attribute("output_shape", places))
+    return model
 
 
 def _resolve(node: onnx.NodeProto, sizes: tuple[int, ...]) -> None:

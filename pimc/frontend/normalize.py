@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper, shape_inference, version_converter
 from onnxscript import optimizer, rewriter
 
 from isa.diagnostics import Diagnostic, Findings, Location, PimError
-from pimc.frontend.ceil_pools import resolve_ceil_mode
+from pimc.frontend.ceil_pools import resolve_ceil_mode, resolve_same
 from pimc.frontend.contrib import spell_contrib
 from pimc.frontend.fusions import EXACT, RULES
 from pimc.frontend.input_shapes import bind_inputs
@@ -87,7 +87,7 @@ def normalize(
     work = upgraded(work)
     _spell_axes(work)
     _forget_shapes(work)
-    work = _with_foreign_shapes(resolve_ceil_mode(work))
+    work = _with_foreign_shapes(resolve_same(resolve_ceil_mode(work)))
     work, notes = _optimize(work)
     work = resolve_ceil_mode(work)
     if not _has_foreign_nodes(work):

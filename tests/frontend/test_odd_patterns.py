@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frontend.makers import make
+from frontend.makers import make, weights
 from frontend.test_odd_graphs import check
 
 import pimc
@@ -121,3 +121,14 @@ def test_a_choice_by_a_test_of_itself_is_a_table_into_floats() -> None:
         low=0.0,
     )
     check(model)
+
+
+@pytest.mark.parametrize("mode", ["SAME_LOWER", "SAME_UPPER"])
+def test_same_pads_of_a_transposed_convolution_leave_no_room_for_output_padding(mode: str) -> None:
+    model = make(
+        "(float[N,2,6,3] x) => (float[A,B,C,D] y)",
+        f'y = ConvTranspose<auto_pad="{mode}", strides=[3,2], output_padding=[2,1]>(x, w)',
+        w=weights(2, 2, 3, 3),
+    )
+    program = check(model)
+    assert program.run({"x": np.zeros((1, 2, 6, 3), np.float32)})["y"].shape == (1, 2, 18, 6)
