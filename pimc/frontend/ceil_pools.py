@@ -36,7 +36,7 @@ def window_count(size: int, begin: int, end: int, reach: int, stride: int) -> in
 
 
 def resolve_same(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give transposed convolutions with SAME pads their output_shape, in place; return the model."""
+    """Give transposed convolutions with SAME pads an output_shape, in place; return the model."""
     waiting = [n for n in model.graph.node if n.op_type == "ConvTranspose" and not n.domain]
     waiting = [n for n in waiting if _attributes(n).get("auto_pad", b"").startswith(b"SAME")]
     for node in waiting:

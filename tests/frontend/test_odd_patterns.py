@@ -132,3 +132,16 @@ def test_same_pads_of_a_transposed_convolution_leave_no_room_for_output_padding(
     )
     program = check(model)
     assert program.run({"x": np.zeros((1, 2, 6, 3), np.float32)})["y"].shape == (1, 2, 18, 6)
+
+
+def test_truth_values_that_are_moved_for_several_readers_are_moved_by_name() -> None:
+    """Each reader gets a movement of its own."""
+    ends = {"b": np.array([1]), "e": np.array([4]), "a": np.array([2])}
+    model = make(
+        "(bool[N,4,7] x) => (bool[A,B,C] y, float[D,E,F] z)",
+        "s = Slice(x, b, e, a) y = Or(s, t) f = Cast<to=1>(s) z = Mul(f, half)",
+        t=np.array([[[False], [True], [False], [False]]]),
+        half=0.5,
+        **ends,
+    )
+    check(model)
