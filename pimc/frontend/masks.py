@@ -104,7 +104,7 @@ def _lowest_kept(
     values = net.constants.get(mask)
     if values is None:  # it is 0, or as low as its range says
         return min(computed[1], 0.0) if computed and computed[0] <= MASKED else None
-    if not values.ndim:
+    if not values.ndim or not values.size:
         return None
     floor = values.max(axis=-1, keepdims=True) - np.float32(scores[1] - scores[0] + MARGIN)
     is_kept = values >= floor
@@ -236,5 +236,6 @@ def _sums_before_softmax(net: Net) -> Iterator[tuple[str, Op, str]]:
 def _masked_sums(net: Net) -> Iterator[tuple[str, Op, str]]:
     """Scores, the Add, and the constant added."""
     for scores, add, mask in _sums_before_softmax(net):
-        if mask in net.constants and net.constants[mask].ndim and not net.is_constant(scores):
+        values = net.constants.get(mask)
+        if values is not None and values.ndim and values.size and not net.is_constant(scores):
             yield scores, add, mask

@@ -145,3 +145,15 @@ def test_truth_values_that_are_moved_for_several_readers_are_moved_by_name() -> 
         **ends,
     )
     check(model)
+
+
+def test_a_mask_without_elements_masks_nothing() -> None:
+    model = make(
+        "(float[1,4] x) => (float[A,B] z, float[C,D] y)",
+        "n, z = Split<axis=0>(x, s) a = Add(n, m) y = Softmax<axis=-1>(a)",
+        s=np.array([0, 1]),
+        m=np.zeros((0, 4), np.float32),
+    )
+    with pytest.raises(PimError) as refused:  # an output without elements
+        pimc.compile(model)
+    assert {found.code for found in refused.value.diagnostics} <= {"F205", "F211"}
