@@ -5,7 +5,8 @@
 
 Weights are torch's own initialization under one seed. Of the first ten the batch is dynamic, and
 so is the sequence of the two language networks; the others, at the widths of their papers and
-with fewer layers, have fixed shapes. They are made to be tried, not committed.
+with fewer layers, have fixed shapes; the last ones are small, and of kinds that the others lack.
+They are made to be tried, not committed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,22 @@ class Example:
 
 
 class Logits(nn.Module):
-    """A network of the transformers package, reduced to one tensor in and one tensor out."""
+    """A network of the transformers package, reduced to its inputs and one tensor out.
 
-    def __init__(self, network: nn.Module) -> None:
+    names: its parameters that are fed, where there are several.
+    """
+
+    def __init__(self, network: nn.Module, *names: str) -> None:
         super().__init__()
         self.network = network
+        self.names = names
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.network(x)
+    def forward(self, *x: Tensor) -> Tensor:
+        out = (
+            self.network(**dict(zip(self.names, x, strict=True)))
+            if self.names
+            else self.network(*x)
+        )
         return out.logits if hasattr(out, "logits") else out.last_hidden_state
 
 
@@ -136,6 +146,118 @@ class Diffusion(nn.Module):
         return self.convs[3](silu(self.norms[3](x)))
 
 
+class Waves(nn.Module):
+    """A Demucs of two levels: gated 1-D convolutions around an LSTM, transposed ones back."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(i, o, 8, 4), nn.ReLU(), nn.Conv1d(o, 2 * o, 1), nn.GLU(1))
+            for i, o in ((1, width), (width, 2 * width))
+        )
+        self.lstm = nn.LSTM(2 * width, 2 * width)
+        self.up = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(i, 2 * i, 3, padding=1), nn.GLU(1), nn.ConvTranspose1d(i, o, 8, 4)
+            )
+            for i, o in ((2 * width, width), (width, 2))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.down[0](x)
+        x = self.down[1](first)
+        x = self.up[0](self.lstm(x.permute(2, 0, 1))[0].permute(1, 2, 0) + x)
+        return self.up[1](nn.functional.relu(x) + first[..., : x.shape[-1]])
+
+
+class Experts(nn.Module):
+    """A mixture of experts: all of them as one product of many matrices, weighted by a gate."""
+
+    def __init__(self, width: int = 64, experts: int = 8) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, experts)
+        self.first = nn.Parameter(torch.randn(experts, width, 4 * width) / width**0.5)
+        self.second = nn.Parameter(torch.randn(experts, 4 * width, width) / width**0.5 / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = nn.functional.silu(torch.matmul(x.unsqueeze(1), self.first))
+        weights = self.gate(x).softmax(-1).transpose(1, 2).unsqueeze(-1)
+        return (torch.matmul(hidden, self.second) * weights).sum(1)
+
+
+class Keypoints(nn.Module):
+    """Places of 17 keypoints: the centers of mass of heat maps, by a softmax over 4,096 places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(double(3, 32), nn.MaxPool2d(2), double(32, 64))
+        self.head = nn.ConvTranspose2d(64, 17, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.head(self.body(x))
+        heat = maps.flatten(2).softmax(-1).view_as(maps)
+        places = torch.linspace(-1, 1, maps.shape[-1])
+        return torch.stack([(heat.sum(axis) * places).sum(-1) for axis in (2, 3)], -1)
+
+
+class Pyramid(nn.Module):
+    """A RetinaNet: features of three scales, heads with shared weights, boxes side by side."""
+
+    def __init__(self, classes: int = 20, anchors: int = 9) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 128, 256)
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.BatchNorm2d(o), nn.ReLU())
+            for i, o in pairwise(widths)
+        )
+        self.side = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in widths[2:])
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                *(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()),
+                nn.Conv2d(64, anchors * values, 3, padding=1),
+            )
+            for values in (classes, 4)
+        )
+        self.values = (classes, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        scales: list[Tensor] = []
+        x = self.body[0](x)
+        for body, side in zip(self.body[1:], self.side, strict=True):
+            x = body(x)
+            scales.append(side(x))
+        for at in (1, 0):
+            scales[at] = scales[at] + nn.functional.interpolate(scales[at + 1], scale_factor=2)
+        return tuple(
+            torch.cat([self.flat(head(scale), values) for scale in scales], 1)
+            for head, values in zip(self.heads, self.values, strict=True)
+        )
+
+    def flat(self, x: Tensor, values: int) -> Tensor:
+        batch, _, rows, columns = x.shape
+        return x.view(batch, -1, values, rows, columns).permute(0, 3, 4, 1, 2).flatten(1, 3)
+
+
+class Clicks(nn.Module):
+    """A DLRM: bags of embeddings, products of each with each, an MLP in front and one behind."""
+
+    def __init__(self, tables: int = 4, width: int = 32) -> None:
+        super().__init__()
+        self.dense = nn.Sequential(nn.Linear(13, 64), nn.ReLU(), nn.Linear(64, width), nn.ReLU())
+        self.bags = nn.ModuleList(nn.EmbeddingBag(1000, width, mode="sum") for _ in range(tables))
+        pairs = tables * (tables + 1) // 2
+        self.head = nn.Sequential(nn.Linear(width + pairs, 64), nn.ReLU(), nn.Linear(64, 1))
+        first, second = torch.tril_indices(tables + 1, tables + 1, -1)
+        self.register_buffer("pairs", first * (tables + 1) + second)
+
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        dense = self.dense(x)
+        bags = [bag(numbers[at]) for at, bag in enumerate(self.bags)]
+        every = torch.stack([dense, *bags], 1)
+        products = (every @ every.transpose(1, 2)).flatten(1)[:, self.pairs]
+        return torch.sigmoid(self.head(torch.cat([dense, products], 1)))
+
+
 def double(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         *(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()),
@@ -199,6 +321,26 @@ def r3d_18() -> Example:
         inputs = outputs
     layers += [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(512, 400)]
     return fixed(nn.Sequential(*layers), 1, 3, 8, 56, 56)
+
+
+def pair(network: nn.Module, first: str, second: str, *inputs: Tensor) -> Example:
+    """A network of the transformers package that reads two inputs, as those of two halves do."""
+    return Example(Logits(network, first, second), dict(zip((first, second), inputs, strict=True)))
+
+
+def whisper() -> Example:
+    config = hub.WhisperConfig(encoder_layers=1, decoder_layers=1, vocab_size=5000, pad_token_id=0,
+                               max_source_positions=200, use_cache=False, bos_token_id=1,
+                               eos_token_id=2, decoder_start_token_id=1)  # fmt: skip
+    sound, words = torch.randn(1, 80, 400), torch.randint(0, 5000, (1, 16))
+    return pair(hub.WhisperModel(config), "input_features", "decoder_input_ids", sound, words)
+
+
+def t5() -> Example:
+    eager = {"attn_implementation": "eager"}
+    config = hub.T5Config(num_layers=1, vocab_size=5000, use_cache=False, **eager)
+    texts = torch.randint(0, 5000, (1, 32)), torch.randint(0, 5000, (1, 16))
+    return pair(hub.T5Model(config), "input_ids", "decoder_input_ids", *texts)
 
 
 def vgg16() -> Example:
@@ -310,6 +452,31 @@ ARCHITECTURES: dict[str, Callable[[], Example]] = {
     ),
     "levit_128s": lambda: fixed(Logits(hub.LevitModel(hub.LevitConfig())), 1, 3, 224, 224),
     "regnet_y_040": lambda: fixed(Logits(hub.RegNetModel(hub.RegNetConfig())), 1, 3, 224, 224),
+    "whisper_tiny_1": whisper,
+    "t5_small_1": t5,
+    "deberta_v2_1": lambda: fixed(
+        Logits(
+            hub.DebertaV2Model(
+                hub.DebertaV2Config(
+                    hidden_size=384,
+                    num_attention_heads=6,
+                    intermediate_size=1536,
+                    num_hidden_layers=1,
+                    vocab_size=5000,
+                    relative_attention=True,
+                    pos_att_type=["p2c", "c2p"],
+                )
+            )
+        ),
+        *(1, 64),
+    ),
+    "demucs": lambda: fixed(Waves(), 1, 1, 4084),
+    "experts": lambda: fixed(Experts(), 1, 16, 64),
+    "keypoints": lambda: fixed(Keypoints(), 1, 3, 64, 64),
+    "retinanet": lambda: fixed(Pyramid(), 1, 3, 128, 128),
+    "dlrm": lambda: Example(
+        Clicks(), {"x": torch.rand(1, 13), "numbers": torch.randint(0, 1000, (4, 1, 8))}
+    ),
     "wav2vec2_2": lambda: fixed(
         Logits(hub.Wav2Vec2Model(hub.Wav2Vec2Config(num_hidden_layers=2))), 1, 8000
     ),
