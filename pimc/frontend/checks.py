@@ -267,8 +267,9 @@ def _lookup(net: Net, op: Op) -> str | None:
     numbers, table = net.shapes[op.inputs[1]], net.shapes[op.inputs[0]]
     if len(table) != 2 or int(op.attributes.get("axis", 0)) % 2:
         return f"it picks from a constant of shape {list(table)}, not rows of a matrix"
-    if len(numbers) - int(op.inputs[1] in net.batched) != 1:
-        return f"its row numbers have shape {list(numbers)}; one axis behind the batch is supported"
+    if len(numbers) - int(op.inputs[1] in net.batched) > 1:
+        said = "at most one axis behind the batch is supported"
+        return f"its row numbers have shape {list(numbers)}; {said}"
     return None
 
 

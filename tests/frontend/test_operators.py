@@ -102,6 +102,12 @@ def test_matmul_takes_any_number_of_rows(lead: str, bias: bool) -> None:
     assert [type(node) for node in imported.graph.nodes] == [MatrixNode]
 
 
+def test_one_number_of_an_image_picks_one_row() -> None:
+    model = make("(int64[N] x) => (float[N,4] y)", "e = Gather(t, x) y = MatMul(e, w)",
+                 t=weights(9, 6), w=weights(6, 4))  # fmt: skip
+    assert not check_model(model, feeds={"x": np.array([7, 0, 8])}).on_host
+
+
 SEVERAL = {
     "experts that share their input": ("float[N,1,6,8] x", "MatMul(x, w)", (5, 8, 4)),
     "experts on inputs of their own": ("float[N,5,6,8] x", "MatMul(x, w)", (5, 8, 4)),
