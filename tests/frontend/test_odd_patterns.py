@@ -150,9 +150,9 @@ def test_truth_values_that_are_moved_for_several_readers_are_moved_by_name() -> 
 def test_a_mask_without_elements_masks_nothing() -> None:
     model = make(
         "(float[1,4] x) => (float[A,B] z, float[C,D] y)",
-        "n, z = Split<axis=0>(x, s) a = Add(n, m) y = Softmax<axis=-1>(a)",
-        s=np.array([0, 1]),
-        m=np.zeros((0, 4), np.float32),
+        "n, z = Split<axis=1>(x, s) a = Add(n, m) y = Softmax<axis=-1>(a)",
+        s=np.array([0, 4]),
+        m=np.zeros((1, 0), np.float32),
     )
     with pytest.raises(PimError) as refused:  # an output without elements
         pimc.compile(model)
