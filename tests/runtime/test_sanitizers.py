@@ -24,7 +24,7 @@ TESTS = (
 BUILD = "-O1 -g -fno-omit-frame-pointer -shared -fPIC -DPy_LIMITED_API=0x030B0000"
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
-pytestmark = [pytest.mark.long, needs_gcc, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, needs_gcc]
 
 
 def build(folder: Path, flags: str) -> None:
