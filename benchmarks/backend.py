@@ -98,7 +98,9 @@ def judge(rep: PimcRep, results: Any, outputs: list[Any]) -> Outcome:
             "failed", f"{type(error).__name__}: {error}"[:200], on_crossbars=on_crossbars
         )
     worst = 0.0
-    for tensor, ours, theirs in zip(program.output_tensors, results, outputs, strict=True):
+    held = {tensor.onnx_name: tensor for tensor in program.output_tensors}
+    tensors = [held[value.name] for value in rep.model.graph.output]
+    for tensor, ours, theirs in zip(tensors, results, outputs, strict=True):
         if ours.shape != theirs.shape:
             return Outcome("far", f"shape {ours.shape}, not {theirs.shape}")
         gap = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64))

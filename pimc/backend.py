@@ -66,11 +66,9 @@ class PimcRep(BackendRep):
         samples = {name: array if batched else array[None] for name, (batched, array) in
                    given.items()}  # fmt: skip
         found = self.program.run(samples)
-        results = [
-            found[t.onnx_name] if t.batched else found[t.onnx_name][0]
-            for t in self.program.output_tensors
-        ]
         names = [output.name for output in self.model.graph.output]
+        batched = {t.onnx_name: t.batched for t in self.program.output_tensors}
+        results = [found[name] if batched[name] else found[name][0] for name in names]
         return namedtupledict("Outputs", names)(*results)
 
     def _by_name(self, inputs: Any) -> dict[str, Array]:

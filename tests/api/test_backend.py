@@ -98,3 +98,13 @@ def test_what_is_refused_is_incompatible_and_says_why() -> None:
 def test_only_the_cpu_is_a_device() -> None:
     assert pimc.backend.supports_device("CPU")
     assert not pimc.backend.supports_device("CUDA")
+
+
+def test_results_come_in_the_order_of_the_model() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[3,4] x) => (float[3,4] late, float[3,4] early)
+        { early = Relu(x) a = Neg(x) b = Exp(a) late = Tanh(b) }"""
+    x = np.random.default_rng(0).normal(0, 1, (3, 4)).astype(np.float32)
+    late, early = pimc.backend.run_model(onnx.parser.parse_model(text), [x])
+    assert np.abs(early - np.maximum(x, 0)).max() < 0.02
+    assert np.abs(late - np.tanh(np.exp(-x))).max() < 0.02
