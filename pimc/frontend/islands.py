@@ -22,6 +22,7 @@ from pimc.frontend.regions import MOVES, Region, Step, is_lookup, plan, step_inp
 # instructions; others are made of them
 FUNCTIONS = frozenset(("Erf", "Exp", "Log", "Sqrt", "Tanh"))
 _FLOAT = onnx.TensorProto.FLOAT
+MOST_LISTED = 8  # tensors in a warning
 _POOLS = frozenset(("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"))
 FLOAT_OPS = frozenset(
     """Abs Add Clip Concat Div Gelu HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Max
@@ -83,24 +84,33 @@ def is_float(net: Net, op: Op) -> bool:
 
 
 def note_integers(net: Net, integers: dict[str, str]) -> None:
-    """Warn of what is quantized although the model does not say so."""
-    for name, reader in integers.items():
+    """Warn of what is quantized although the model does not say so; once for all tensors."""
+    if integers:
+        (name, reader), *others = integers.items()
         net.notes.warning(
             "F232",
             f"the model quantizes other tensors, but not `{name}`, which {reader} needs as "
-            "integers; its range comes from calibration",
+            "integers; its range comes from calibration" + _also([other for other, _ in others]),
             Location(node=f"tensor `{name}`"),
             "quantize it in the model, too, with calibration data of your own",
         )
-    for op in net.ops if net.is_quantized else ():
-        if op.op_type in _MATRICES and op.inputs[1] in net.constants:
-            label = f"{op.op_type} `{op.name}`"
-            net.notes.warning(
-                "F232",
-                f"{label}: the model quantizes other tensors, but not its weights, which a "
-                "crossbar holds as integers; they are quantized per output channel",
-                Location(node=label),
-            )
+    matrices = [op for op in net.ops if op.op_type in _MATRICES and op.inputs[1] in net.constants]
+    if matrices and net.is_quantized:
+        label = f"{matrices[0].op_type} `{matrices[0].name}`"
+        net.notes.warning(
+            "F232",
+            f"{label}: the model quantizes other tensors, but not its weights, which a crossbar "
+            "holds as integers; they are quantized per output channel"
+            + _also([op.name for op in matrices[1:]]),
+            Location(node=label),
+        )
+
+
+def _also(names: list[str]) -> str:
+    """What else a warning is about."""
+    listed = ", ".join(f"`{name}`" for name in names[:MOST_LISTED])
+    rest = ", ..." if len(names) > MOST_LISTED else ""
+    return f"; the same for {len(names)} more: {listed}{rest}" if names else ""
 
 
 def quantize_before_moves(net: Net) -> None:
