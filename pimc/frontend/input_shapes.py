@@ -64,13 +64,34 @@ def lost_batches(
     A leading 1 passes: exporters write the batch into the shapes of Reshape. Not so where the model
     fixes another batch, or where the other axes hold all images: elements, of outputs at batch 1.
     """
-    work = onnx.ModelProto()
-    work.CopyFrom(model)
     sizes = {value.name: _leading(value) for value in model.graph.input}
-    bind_inputs(work, wanted, split_batch=True)
     images = max((sizes.get(name) or 1 for name in batched), default=1)
     is_fixed = images > 1
     images = images if is_fixed else MANY
+    found = _inferred(model, wanted, batched, images)
+    outputs = {v.name: found[v.name] for v in model.graph.output if v.name in found}
+    if is_fixed and _joins_images(found, _inferred(model, wanted, batched, 1), images):
+        return set(outputs)
+    joined = {n for n, v in outputs.items() if _size_of(v) == images * elements.get(n, 0) > 0}
+    return {
+        name
+        for name, v in outputs.items()
+        if _leading(v) not in (None, 1, images)
+        or (_leading(v) == 1 and (is_fixed or name in joined))
+        or _is_empty(v)
+    }
+
+
+def _inferred(
+    model: onnx.ModelProto,
+    wanted: Mapping[str, Sequence[int]],
+    batched: frozenset[str],
+    images: int,
+) -> dict[str, onnx.ValueInfoProto]:
+    """Every tensor with its shape for so many images; none where onnx cannot tell."""
+    work = onnx.ModelProto()
+    work.CopyFrom(model)
+    bind_inputs(work, wanted, split_batch=True)
     for value in work.graph.input:
         if value.name in batched:
             value.type.tensor_type.shape.dim[0].dim_value = images
@@ -79,17 +100,21 @@ def lost_batches(
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     try:
-        outputs = onnx.shape_inference.infer_shapes(work, data_prop=True).graph.output
+        graph = onnx.shape_inference.infer_shapes(work, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError):
-        return set()
-    joined = {v.name for v in outputs if _size_of(v) == images * elements.get(v.name, 0) > 0}
-    return {
-        v.name
-        for v in outputs
-        if _leading(v) not in (None, 1, images)
-        or (_leading(v) == 1 and (is_fixed or v.name in joined))
-        or _is_empty(v)
-    }
+        return {}
+    return {value.name: value for value in (*graph.value_info, *graph.output)}
+
+
+def _joins_images(
+    many: Mapping[str, onnx.ValueInfoProto], one: Mapping[str, onnx.ValueInfoProto], images: int
+) -> bool:
+    """Whether some tensor has all images in one, as a Flatten of axis 0 makes it."""
+    return any(
+        _leading(value) == 1 and _size_of(value) == images * (_size_of(one[name]) or 0) > 0
+        for name, value in many.items()
+        if name in one
+    )
 
 
 def _size_of(value: onnx.ValueInfoProto) -> int | None:

@@ -214,6 +214,16 @@ def test_a_fixed_batch_that_is_flattened_into_one_row_is_no_batch(body: str) -> 
     np.testing.assert_allclose(y, np.maximum(feeds["x"][0].reshape(1, 24), 0), atol=0.02)
 
 
+def test_a_fixed_batch_whose_images_meet_on_the_way_is_no_batch() -> None:
+    body = "r = Relu(x) f = Flatten<axis=0>(r) m = ReduceMean<axes=[1]>(f) y = Sub(r, m)"
+    feeds = {"x": np.random.default_rng(0).normal(size=(8, 3, 4)).astype(np.float32)}
+    found = import_model(make("(float[3,4] x) => (float[3,4] y)", body), feeds)
+    assert found.graph.values["y"].onnx_shape == (3, 4)
+    y = run_onnx(found.reference, {"x": feeds["x"][0]})["y"]
+    positive = np.maximum(feeds["x"][0], 0)
+    np.testing.assert_allclose(y, positive - positive.mean(), atol=0.03)
+
+
 def test_nodes_that_stand_in_several_tables_keep_names_of_their_own() -> None:
     body = (
         "s = Sigmoid(x) s_1 = Tanh(x) a = Clip(s, zero, half) b = Clip(s, half) "
