@@ -81,7 +81,7 @@ def measure(network: str, folder: Path, *, everything: bool) -> dict[str, Any]:
     line |= {
         "max_abs_diff_lsb": found.document["max_abs_diff_lsb"],
         "tensors": len(found.document["layers"]),
-        "sqnr_db": round(found.document["float_sqnr_db"], 1),
+        "sqnr_db": found.document["float_sqnr_db"],
     }
     return line | simulated(program) if everything else line
 
