@@ -1,6 +1,6 @@
 """A table over real networks: compiled, run, compared with onnxruntime, one line each.
 
-    python models/fetch.py && python models/architectures.py -o /tmp/networks
+    python models/fetch.py && python -m models.architectures -o /tmp/networks
     python -m benchmarks.networks /tmp/networks/*.onnx models/fetched/*.onnx light:squeezenet ...
 
 The largest difference is over all tensors, on one random image: 0 LSB is equality. MACs: what

@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from frontend.makers import make, weights
-from frontend.oracle import check_model, random_feeds, run_onnx
+from frontend.near import sqnr_db
+from frontend.oracle import check_model, random_feeds
 
 from passes.graph import LayerNormNode, SoftmaxNode
-from pimc.frontend.build import Imported, import_model
+from pimc.frontend.build import import_model
 
 SIGNATURE = "(float[N,5,4,6] x) => (float[N,5,4,6] y)"
 MEAN = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
@@ -38,13 +39,6 @@ def _model(body: str) -> onnx.ModelProto:
     return make(SIGNATURE, body, **{name: known[name] for name in known if name in words})
 
 
-def _sqnr_db(model: onnx.ModelProto, imported: Imported) -> float:
-    feeds = random_feeds(model, 3, 0)
-    wanted = run_onnx(model, feeds)["y"]
-    noise = run_onnx(imported.reference, feeds)["y"] - wanted
-    return float(10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()))
-
-
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_way_of_writing_it_out_becomes_one_instruction(form: str, tail: str) -> None:
@@ -55,7 +49,7 @@ def test_every_way_of_writing_it_out_becomes_one_instruction(form: str, tail: st
     assert kinds.count(norm) == 1
     assert set(kinds) <= {norm, "MoveNode"}
     assert not imported.on_host
-    assert _sqnr_db(model, imported) > 30
+    assert sqnr_db(model, imported) > 30
 
 
 def test_an_epsilon_may_be_as_small_as_exporters_write_it() -> None:
@@ -98,7 +92,7 @@ def test_a_factor_for_each_row_is_no_gain() -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(rows, "rows"))
     imported = check_model(model)
     assert sum(isinstance(node, LayerNormNode) for node in imported.graph.nodes) == 1
-    assert _sqnr_db(model, imported) > 30
+    assert sqnr_db(model, imported) > 30
 
 
 SHIFTED = "m = ReduceMax<axes=[{axis}]>(x) s = Sub(x, m) e = Exp(s) "

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from frontend.makers import Floats, make, weights
-from frontend.oracle import check_model, run_onnx
+from frontend.near import sqnr_db
+from frontend.oracle import check_model
 
 from isa.diagnostics import PimError
 from pimc.frontend.build import Imported
@@ -42,14 +43,6 @@ def _samples(count: int = 64) -> dict[str, Floats]:
     return {"x": weights(count, STEPS, 8, seed=5, scale=1)}
 
 
-def _sqnr_db(model: onnx.ModelProto, imported: Imported) -> float:
-    """Of the reference's output against the float model, on samples it was calibrated on."""
-    samples = _samples()
-    wanted = run_onnx(model, samples)["y"]
-    noise = run_onnx(imported.reference, samples)["y"] - wanted
-    return float(10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()))
-
-
 @pytest.mark.parametrize("case", MASKS)
 def test_a_mask_leaves_the_scores_their_steps(case: str) -> None:
     body, low = MASKS[case]
@@ -58,7 +51,7 @@ def test_a_mask_leaves_the_scores_their_steps(case: str) -> None:
     assert not imported.on_host
     unmasked = check_model(_attention("p = Softmax<axis=-1>(s) ", low), feeds=_samples())
     plain = _attention("p = Softmax<axis=-1>(s) ", low)
-    assert _sqnr_db(model, imported) > _sqnr_db(plain, unmasked) - 3
+    assert sqnr_db(model, imported, _samples()) > sqnr_db(plain, unmasked, _samples()) - 3
 
 
 def test_a_mask_that_comes_with_the_inputs_leaves_the_scores_their_steps() -> None:
@@ -69,9 +62,7 @@ def test_a_mask_that_comes_with_the_inputs_leaves_the_scores_their_steps() -> No
     samples = _samples() | {"keep": np.ones((64, 1, STEPS), np.float32)}
     samples["keep"][::2, :, 4:] = 0
     imported = check_model(model, feeds=samples)
-    wanted = run_onnx(model, samples)["y"]
-    noise = run_onnx(imported.reference, samples)["y"] - wanted
-    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > 20
+    assert sqnr_db(model, imported, samples) > 20
 
 
 COMPUTED = {
@@ -102,9 +93,7 @@ def test_a_mask_that_is_computed_leaves_the_scores_their_steps(case: str) -> Non
     imported = check_model(model, feeds=samples)
     assert not imported.on_host
     assert not imported.warnings
-    wanted = run_onnx(model, samples)["y"]
-    noise = run_onnx(imported.reference, samples)["y"] - wanted
-    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > 20
+    assert sqnr_db(model, imported, samples) > 20
 
 
 def _chosen(reduced: str) -> Imported:
@@ -137,7 +126,7 @@ def test_layers_that_share_a_mask_raise_it_each_for_themselves() -> None:
     matrices = {"a": weights(8, 8, seed=1, scale=1), "b": weights(8, 8, seed=2, scale=1)}
     model = make(SIGNATURE, SCORES + body, mask=mask, ten=np.float32([10]), **matrices)
     imported = check_model(model, feeds=_samples())
-    assert _sqnr_db(model, imported) > 20
+    assert sqnr_db(model, imported, _samples()) > 20
 
 
 def test_a_bias_that_leaves_nothing_out_is_not_touched() -> None:
@@ -146,7 +135,7 @@ def test_a_bias_that_leaves_nothing_out_is_not_touched() -> None:
     matrices = {"a": weights(8, 8, seed=1, scale=1), "b": weights(8, 8, seed=2, scale=1)}
     model = make(SIGNATURE, SCORES + body + PRODUCT, bias=bias, **matrices)
     imported = check_model(model, feeds=_samples())
-    assert _sqnr_db(model, imported) > 20
+    assert sqnr_db(model, imported, _samples()) > 20
 
 
 def test_a_row_without_anything_to_look_at_is_refused() -> None:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from frontend.makers import make, weights
+from frontend.near import check_near
 from frontend.oracle import check_model, random_feeds, run_onnx
 from frontend.test_operators import assert_near
 
 from passes.graph import HostNode, MatrixNode
-from pimc.frontend.build import Imported, import_model
-
-
-def _check(model: onnx.ModelProto, sqnr_db: float = 30, images: int = 3) -> Imported:
-    """On the chip, equal to onnxruntime on the reference, and near the float model."""
-    imported = check_model(model, images=images)
-    assert not imported.on_host
-    feeds = random_feeds(model, images, 0)
-    wanted = run_onnx(model, feeds)["y"]
-    noise = run_onnx(imported.reference, feeds)["y"] - wanted
-    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > sqnr_db
-    return imported
+from pimc.frontend.build import import_model
 
 
 @pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "asymmetric"])
@@ -33,20 +22,20 @@ def test_linear_interpolation_by_whole_factors_is_a_convolution(
     sizes = np.array([1, 3, 5 * factors[0], 4 * factors[1]])
     body = f"y = Resize{attributes}(x, , , sizes)"
     model = make("(float[1,3,5,4] x) => (float[1,3,H,W] y)", body, sizes=sizes)
-    imported = _check(model, images=1)
+    imported = check_near(model, images=1)
     assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
 
 
 def test_linear_interpolation_of_sequences_and_by_scales() -> None:
     body = 'y = Resize<mode="linear">(x, , scales)'
     scales = np.array([1, 1, 2], np.float32)
-    _check(make("(float[N,3,7] x) => (float[N,3,14] y)", body, scales=scales))
+    check_near(make("(float[N,3,7] x) => (float[N,3,14] y)", body, scales=scales))
 
 
 def test_linear_interpolation_of_single_elements_copies_them() -> None:
     body = 'y = Resize<mode="linear">(x, , , sizes)'
     model = make("(float[1,3,1,1] x) => (float[1,3,9,7] y)", body, sizes=np.array([1, 3, 9, 7]))
-    imported = _check(model, images=1)
+    imported = check_near(model, images=1)
     assert not any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
 
 
@@ -74,7 +63,7 @@ def test_norms_are_reductions(norm: str, axes: list[int], keeps: int) -> None:
     signature = "(float[N,5,4,6] x) => (float[N,A,B,C] y)"
     if not keeps:
         signature = f"(float[N,5,4,6] x) => (float[{','.join('NABC'[: 4 - len(axes)])}] y)"
-    _check(make(signature, body, opset=18, axes=np.array(axes)), sqnr_db=25)
+    check_near(make(signature, body, opset=18, axes=np.array(axes)), least_db=25)
 
 
 @pytest.mark.parametrize("lead", [(), (1,), (1, 1)])
@@ -82,7 +71,7 @@ def test_a_constant_in_front_of_a_product_is_weights(lead: tuple[int, ...]) -> N
     model = make(
         "(float[N,3,6,5] x) => (float[N,3,7,5] y)", "y = MatMul(a, x)", a=weights(*lead, 7, 6)
     )
-    imported = _check(model)
+    imported = check_near(model)
     assert any(isinstance(node, MatrixNode) for node in imported.graph.nodes)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from frontend.makers import make, weights
-from frontend.oracle import check_model, random_feeds, run_onnx
+from frontend.near import check_near
+from frontend.oracle import random_feeds
 
 import pimc
 from passes.graph import BinaryNode, MatrixNode
-from pimc.frontend.build import Imported
 
 VOLUME = "(float[N,4,5,7,6] x) => (float[N,C,D,H,W] y)"
 CONVOLUTIONS = {
@@ -36,22 +35,11 @@ POOLS = {
 }
 
 
-def _check(model: onnx.ModelProto, sqnr_db: float = 30, images: int = 2) -> Imported:
-    """On the chip, equal to onnxruntime on the reference, and near the float model."""
-    imported = check_model(model, images=images)
-    assert not imported.on_host
-    feeds = random_feeds(model, images, 0)
-    wanted = run_onnx(model, feeds)["y"]
-    noise = run_onnx(imported.reference, feeds)["y"] - wanted
-    assert 10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()) > sqnr_db
-    return imported
-
-
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_a_convolution_of_volumes_is_one_layer(case: str) -> None:
     attributes, shape = CONVOLUTIONS[case]
     constants = {"w": weights(*shape), "b": weights(shape[0])}
-    imported = _check(make(VOLUME, f"y = Conv{attributes}(x, w, b)", **constants))
+    imported = check_near(make(VOLUME, f"y = Conv{attributes}(x, w, b)", **constants))
     assert sum(isinstance(node, MatrixNode) for node in imported.graph.nodes) == 1
 
 
@@ -59,12 +47,12 @@ def test_a_convolution_of_volumes_is_one_layer(case: str) -> None:
 @pytest.mark.parametrize("case", POOLS)
 def test_averages_of_volumes(case: str, counts: int) -> None:
     attributes = POOLS[case].replace(">", f", count_include_pad={counts}>")
-    _check(make(VOLUME, f"y = AveragePool{attributes}(x)", opset=19), sqnr_db=25)
+    check_near(make(VOLUME, f"y = AveragePool{attributes}(x)", opset=19), least_db=25)
 
 
 @pytest.mark.parametrize("case", POOLS)
 def test_maxima_of_volumes(case: str) -> None:
-    _check(make(VOLUME, f"y = MaxPool{POOLS[case]}(x)"))
+    check_near(make(VOLUME, f"y = MaxPool{POOLS[case]}(x)"))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +65,15 @@ def test_maxima_of_volumes(case: str) -> None:
     ],
 )
 def test_all_places_of_a_volume(body: str) -> None:
-    _check(make("(float[N,4,5,7,6] x) => (float[N,4,1,1,1] y)", body), sqnr_db=20)
+    check_near(make("(float[N,4,5,7,6] x) => (float[N,4,1,1,1] y)", body), least_db=20)
 
 
 def test_more_places_of_a_volume() -> None:
     body = 'c = ConvTranspose<strides=[2,2,2]>(x, w) y = Resize<mode="linear">(c, , scales)'
     constants = {"w": weights(4, 3, 2, 2, 2), "scales": np.float32([1, 1, 1, 2, 2])}
-    _check(make("(float[N,4,2,3,3] x) => (float[N,3,4,12,12] y)", body, **constants), sqnr_db=25)
+    check_near(
+        make("(float[N,4,2,3,3] x) => (float[N,3,4,12,12] y)", body, **constants), least_db=25
+    )
 
 
 def test_a_network_of_volumes_runs_on_the_machine() -> None:
@@ -121,6 +111,6 @@ def test_volumes_that_meet_keep_channels_as_channels() -> None:
     """Else both would be turned around, for which a core needs all of them."""
     body = "c = Conv<pads=[1,1,1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1,1,1]>(c, w) y = Add(c, d)"
     model = make("(float[N,4,5,7,6] x) => (float[N,4,5,7,6] y)", body, w=weights(4, 4, 3, 3, 3))
-    graph = _check(model).graph
+    graph = check_near(model).graph
     (node,) = (node for node in graph.nodes if isinstance(node, BinaryNode))
     assert graph.values[node.output].shape == (35, 6, 4)

@@ -31,11 +31,6 @@ class ReferenceModel:
     def is_constant(self, name: str) -> bool:
         return name in self.initializers
 
-    def is_dequantized(self, name: str) -> bool:
-        """Whether a tensor is made by a DequantizeLinear."""
-        maker = self.makers.get(name)
-        return maker is not None and maker.op_type == "DequantizeLinear"
-
     def array(self, name: str) -> Array:
         """The values of an initializer."""
         if name not in self._arrays:
