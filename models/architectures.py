@@ -4,8 +4,8 @@
     python -m models.architectures resnet18 bert -o /tmp/networks        # all without a name
 
 Weights are torch's own initialization under one seed. Of the first ten the batch is dynamic, and
-so is the sequence of the two language networks; the others, at the widths of their papers and
-some with fewer layers, have fixed shapes; the last ones are small, and of kinds that the others lack.
+so is the sequence of the two language networks; the others, at the widths of their papers and some
+with fewer layers, have fixed shapes; the last ones are small, and of kinds that the others lack.
 They are made to be tried, not committed.
 """
 
